@@ -1,0 +1,1 @@
+"""Applications of text, handwriting and speech, one a module."""

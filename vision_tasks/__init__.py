@@ -1,0 +1,1 @@
+"""Applications that see, one a module."""
