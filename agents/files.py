@@ -1,0 +1,146 @@
+"""Agent files: safetensors with JSON metadata. Reading one never runs code."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium.spaces import Box
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from ..errors import WeightsError
+from .networks import Twin
+
+FORMAT = "eightbit-agent-1"
+
+
+@dataclass(frozen=True)
+class SavedAgent:
+    """What an agent file holds."""
+
+    weights: dict[str, torch.Tensor]
+    options: dict[str, Any]
+    observation_space: Box
+    num_actions: int
+    frame_stack: int
+
+
+def save_agent(
+    path: Path,
+    weights: dict[str, torch.Tensor],
+    *,
+    options: dict[str, Any],
+    observation_space: Box,
+    num_actions: int,
+    frame_stack: int,
+    backbone: torch.nn.Module,
+) -> None:
+    """Writes the file beside `path` and renames it, so that a crash leaves the old one whole."""
+    shape = list(observation_space.shape)
+    metadata = {
+        "format": FORMAT,
+        "agent": "dqn",
+        "options": json.dumps(options),
+        "num_actions": str(num_actions),
+        "frame_stack": str(frame_stack),
+        "observation_shape": json.dumps(shape),
+        "observation_dtype": str(observation_space.dtype),
+        "observation_low": json.dumps(float(np.min(observation_space.low))),
+        "observation_high": json.dumps(float(np.max(observation_space.high))),
+        # A trunk of this file can be loaded into a classifier by these.
+        "backbone": options["backbone"],
+        "in_shape": json.dumps(shape),
+        "backbone_options": options["backbone_options"],
+    }
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        save_file(tensors, temporary, metadata)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def load_agent(path: Path) -> SavedAgent:
+    """Reads what `save_agent` wrote.
+
+    Raises:
+        WeightsError: the file is missing, not safetensors, or not an agent of ours.
+    """
+    if not path.is_file():
+        raise WeightsError(f"there is no file {path}; give the model.safetensors of a run.")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(
+            f"{path} is not a whole safetensors file ({error}); pickled files are not read."
+        ) from None
+    if metadata.get("format") != FORMAT:
+        raise WeightsError(
+            f"{path} holds no agent of this version (format {metadata.get('format')!r}, "
+            f"expected {FORMAT!r})."
+        )
+    dtype = np.dtype(metadata["observation_dtype"])
+    space = Box(
+        _bound(metadata["observation_low"], dtype),
+        _bound(metadata["observation_high"], dtype),
+        shape=tuple(json.loads(metadata["observation_shape"])),
+        dtype=dtype.type,
+    )
+    return SavedAgent(
+        weights,
+        json.loads(metadata["options"]),
+        space,
+        int(metadata["num_actions"]),
+        int(metadata["frame_stack"]),
+    )
+
+
+def _bound(text: str, dtype: np.dtype) -> float | int:
+    value = float(json.loads(text))
+    return int(value) if dtype.kind in "iu" else value
+
+
+def fit_weights(twin: Twin, saved: SavedAgent, path: Path) -> None:
+    """Loads the saved weights; raises WeightsError when they do not fit the network."""
+    try:
+        twin.load(saved.weights)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        raise WeightsError(f"the weights in {path} do not fit their network: {reason}") from None
+
+
+def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, dict[str, Any]]:
+    """The optimizer's running averages by the parameters' positions."""
+    state = optimizer.state_dict()["state"]
+    return {str(index): dict(values) for index, values in state.items()}
+
+
+def load_optimizer_state(
+    optimizer: torch.optim.Optimizer, saved: dict[str, dict[str, Any]]
+) -> None:
+    """Restores running averages in each parameter's own memory layout.
+
+    The fused kernels walk parameters and averages by raw position, so a contiguous average beside a
+    channels-last parameter would be read in the wrong order.
+    """
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    state = {}
+    for index, values in saved.items():
+        parameter = parameters[int(index)]
+        state[int(index)] = {
+            name: torch.empty_like(parameter).copy_(value)
+            if isinstance(value, torch.Tensor) and value.shape == parameter.shape
+            else value
+            for name, value in values.items()
+        }
+    groups = optimizer.state_dict()["param_groups"]
+    optimizer.load_state_dict({"state": state, "param_groups": groups})
