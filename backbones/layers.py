@@ -1,0 +1,133 @@
+"""Layers that several CNN trunks share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..errors import UsageError
+from .base import Stage
+
+
+def compute_dtype(x: Tensor, weight: Tensor) -> torch.dtype:
+    """The type that a layer with `weight` computes in on `x`'s device, autocast included."""
+    if torch.is_autocast_enabled(x.device.type):
+        return torch.get_autocast_dtype(x.device.type)
+    return weight.dtype
+
+
+class PixelConv2d(nn.Conv2d):
+    """The first convolution of a trunk: takes uint8 in 0..255 or float in [0, 1], (B, C, H, W).
+
+    Whole numbers up to 255 are exact in bf16, so uint8 pictures are converted in one pass, and
+    1/255 is multiplied into the (small) kernel instead of into the pixels.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        if input.ndim != 4 or input.shape[1] != self.in_channels:
+            raise UsageError(
+                f"this network takes pictures (B, {self.in_channels}, height, width), not "
+                f"{tuple(input.shape)}; channels come before height and width."
+            )
+        pixels = input.dtype == torch.uint8
+        if not pixels and not input.is_floating_point():
+            raise UsageError(f"pictures are uint8 in 0..255 or float in [0, 1], not {input.dtype}.")
+        x = input.to(dtype=compute_dtype(input, self.weight), memory_format=torch.channels_last)
+        weight = self.weight * (1 / 255) if pixels else self.weight
+        return self._conv_forward(x, weight, self.bias)
+
+
+class ConvTrunk(nn.Module):
+    """Convolutional stages, then the layers that make a vector of the last map.
+
+    Args:
+        in_shape: (C, H, W) of one picture.
+        stages: modules (B, C, H, W) -> (B, C', H', W'); the first begins with `PixelConv2d`.
+        feature_info: one entry a stage.
+        hidden: module (B, C', H', W') -> (B, out_features).
+        any_size: whether `hidden` takes maps of every size.
+    """
+
+    def __init__(
+        self,
+        in_shape: tuple[int, ...],
+        stages: Sequence[nn.Module],
+        feature_info: Sequence[Stage],
+        hidden: nn.Module,
+        out_features: int,
+        *,
+        any_size: bool = False,
+    ):
+        super().__init__()
+        self.in_shape = in_shape
+        self.features = nn.Sequential(*stages)
+        self.feature_info = tuple(feature_info)
+        self.hidden = hidden
+        self.out_features = out_features
+        self.any_size = any_size
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """(B, C, H, W), uint8 in 0..255 or float in [0, 1] -> the last map (B, C', H', W')."""
+        return self.features(x)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W), uint8 in 0..255 or float in [0, 1] -> (B, out_features)."""
+        if not self.any_size and tuple(x.shape[1:]) != self.in_shape:
+            raise UsageError(
+                f"this network was built for pictures (B, {', '.join(map(str, self.in_shape))}), "
+                f"not {tuple(x.shape)}; build it with in_shape={tuple(x.shape[1:])}."
+            )
+        # Flattening follows the logical order (C, H, W), so memory formats give equal results.
+        return self.hidden(self.forward_features(x))
+
+
+def map_size(
+    in_shape: tuple[int, ...], layers: Sequence[tuple[int, int]], backbone: str
+) -> tuple[int, int]:
+    """Height and width after unpadded convolutions of (kernel, stride).
+
+    Raises:
+        UsageError: the picture is too small; the message says which size is needed.
+    """
+    needed = 1
+    for kernel, stride in reversed(layers):
+        needed = (needed - 1) * stride + kernel
+    height, width = in_shape[1:]
+    if min(height, width) < needed:
+        raise UsageError(
+            f"{backbone} needs pictures of at least {needed}x{needed} pixels, not "
+            f"{height}x{width}; enlarge them, or take impala or resnet."
+        )
+    for kernel, stride in layers:
+        height, width = (height - kernel) // stride + 1, (width - kernel) // stride + 1
+    return height, width
+
+
+class Block(nn.Module):
+    """Residual sum: x + branch(x), with a shortcut where shapes differ, then `after`."""
+
+    def __init__(
+        self, branch: nn.Module, shortcut: nn.Module | None = None, after: nn.Module | None = None
+    ):
+        super().__init__()
+        self.branch = branch
+        self.shortcut = shortcut or nn.Identity()
+        self.after = after or nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.after(self.branch(x) + self.shortcut(x))
+
+
+class PadShortcut(nn.Module):
+    """Shortcut A of He 2016: takes every `stride`-th pixel, new channels are zero."""
+
+    def __init__(self, new_channels: int, stride: int):
+        super().__init__()
+        self.new_channels = new_channels
+        self.stride = stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, 0, self.new_channels))
