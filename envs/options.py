@@ -1,0 +1,192 @@
+"""What an environment's semantics are: named fields with one meaning in every backend.
+
+A protocol of the literature fixes them all; its name is stored with every score.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from ..errors import UsageError
+
+
+class Protocol(str, Enum):
+    """A way of the literature to train and to score; scores of two protocols do not compare."""
+
+    MNIH2015 = "mnih2015"
+    MACHADO2018 = "machado2018"
+    DOPAMINE = "dopamine"
+    ZOO = "zoo"
+    ATARI100K = "atari100k"
+
+
+@dataclass(frozen=True)
+class ProtocolSpec:
+    """What a protocol fixes."""
+
+    sticky: float
+    """Probability with which each emulated frame repeats the action before."""
+    noop_max: int
+    """Upper bound of the random number of no-op frames at a reset; 0 for none."""
+    life_loss: bool
+    """Whether in training a lost life ends the episode for learning."""
+    full_action_set: bool
+    """All 18 actions instead of the game's minimal ones."""
+    max_frames: int
+    """Time limit of a game, in emulator frames."""
+    eval_episodes: int
+    """Games of one evaluation."""
+    eval_epsilon: float
+    """Share of random actions in evaluation, 0 to 1."""
+    score_from_training: bool
+    """Whether the protocol's score is taken from the training log, not from evaluation games."""
+    description: str
+    """How the score is made, one line."""
+
+
+PROTOCOLS: dict[Protocol, ProtocolSpec] = {
+    Protocol.MNIH2015: ProtocolSpec(
+        sticky=0.0,
+        noop_max=30,
+        life_loss=True,
+        full_action_set=False,
+        max_frames=18_000,
+        eval_episodes=30,
+        eval_epsilon=0.05,
+        score_from_training=False,
+        description="mean of 30 evaluation games of at most 5 minutes, epsilon 0.05",
+    ),
+    Protocol.MACHADO2018: ProtocolSpec(
+        sticky=0.25,
+        noop_max=0,
+        life_loss=False,
+        full_action_set=True,
+        max_frames=18_000,
+        eval_episodes=100,
+        eval_epsilon=0.01,
+        score_from_training=True,
+        description="mean of the last 100 training games, sticky actions, all 18 actions",
+    ),
+    Protocol.DOPAMINE: ProtocolSpec(
+        sticky=0.25,
+        noop_max=0,
+        life_loss=False,
+        full_action_set=False,
+        max_frames=108_000,
+        eval_episodes=100,
+        eval_epsilon=0.001,
+        score_from_training=True,
+        description="training return per million frames, sticky actions",
+    ),
+    Protocol.ZOO: ProtocolSpec(
+        sticky=0.0,
+        noop_max=30,
+        life_loss=True,
+        full_action_set=False,
+        max_frames=108_000,
+        eval_episodes=100,
+        eval_epsilon=0.0,
+        score_from_training=False,
+        description="mean of 100 evaluation games, as rl-zoo3 reports",
+    ),
+    Protocol.ATARI100K: ProtocolSpec(
+        sticky=0.0,
+        noop_max=30,
+        life_loss=True,
+        full_action_set=False,
+        max_frames=108_000,
+        eval_episodes=100,
+        eval_epsilon=0.001,
+        score_from_training=False,
+        description="mean of 100 evaluation games after 400,000 frames of training",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class EnvOptions:
+    """The semantics of an environment. Rewards always leave it raw; clipping is the learner's."""
+
+    sticky: float = 0.0
+    """Probability (0 to 1) with which each emulated frame repeats the action before."""
+    noop_max: int = 30
+    """Upper bound (exclusive, frames) of the random number of no-op frames at a reset."""
+    life_loss: bool = True
+    """A lost life ends the episode for learning only; score and length follow the whole game."""
+    full_action_set: bool = False
+    """All 18 actions instead of the game's minimal ones."""
+    max_frames: int = 18_000
+    """Time limit of a game, in emulator frames; a game cut by it is truncated, not terminated."""
+    frame_skip: int = 4
+    """Emulator frames for which one agent step holds its action."""
+    frame_stack: int = 4
+    """Number of screens that make one observation, newest last."""
+    max_pool: bool = True
+    """A screen is the pixelwise maximum of the last two frames of its step."""
+    screen_size: int = 84
+    """Side of the square grey screen, in pixels."""
+    fire: bool = True
+    """FIRE is pressed at a reset and on the step after a lost life, where the game has FIRE."""
+    num_threads: int = 0
+    """Threads of ALE's vectorizer; 0 lets it choose. Never changes results."""
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.sticky <= 1.0:
+            raise UsageError(f"sticky is {self.sticky}; give a probability from 0 to 1.")
+        if self.noop_max < 0 or self.num_threads < 0:
+            raise UsageError("noop_max and num_threads must be 0 or more.")
+        for name in ("max_frames", "frame_skip", "frame_stack"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"{name} is {getattr(self, name)}; give 1 or more.")
+        if not 8 <= self.screen_size <= 160:
+            raise UsageError(f"screen_size is {self.screen_size}; give 8 to 160 pixels.")
+
+
+def change_options(options: EnvOptions, **changes: Any) -> EnvOptions:
+    """Returns `options` with some fields changed.
+
+    Raises:
+        UsageError: a field does not exist (the message names the nearest) or has a bad value.
+    """
+    known = [field.name for field in dataclasses.fields(EnvOptions)]
+    for name in changes:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+            hint = f"did you mean {near[0]}?" if near else f"known are: {', '.join(known)}."
+            raise UsageError(f"unknown environment option {name!r}: {hint}")
+    return dataclasses.replace(options, **changes)
+
+
+def env_options(protocol: Protocol | str, *, training: bool, **changes: Any) -> EnvOptions:
+    """Returns the options that a protocol fixes, with some fields changed.
+
+    Args:
+        protocol: one of `Protocol`, or its name.
+        training: False gives evaluation, in which a lost life is never the end of an episode.
+        **changes: fields of `EnvOptions` to set otherwise.
+
+    Raises:
+        UsageError: the protocol or a field is unknown, or a value is out of range.
+    """
+    spec = PROTOCOLS[as_protocol(protocol)]
+    options = EnvOptions(
+        sticky=spec.sticky,
+        noop_max=spec.noop_max,
+        life_loss=spec.life_loss and training,
+        full_action_set=spec.full_action_set,
+        max_frames=spec.max_frames,
+    )
+    return change_options(options, **changes)
+
+
+def as_protocol(protocol: Protocol | str) -> Protocol:
+    """Returns the protocol of that name; raises UsageError when there is none."""
+    try:
+        return Protocol(protocol)
+    except ValueError:
+        known = ", ".join(p.value for p in Protocol)
+        raise UsageError(f"unknown protocol {protocol!r}: known are {known}.") from None

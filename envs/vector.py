@@ -1,0 +1,60 @@
+"""`make_vec`: one call for every backend."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+from gymnasium.vector import AutoresetMode, VectorEnv
+
+from ..errors import UsageError
+from .games import CATCH, parse_game
+from .options import EnvOptions, Protocol, change_options, env_options
+
+
+def make_vec(
+    game: str,
+    num_envs: int,
+    *,
+    device: str = "cpu",
+    options: EnvOptions | None = None,
+    protocol: Protocol | str = Protocol.MNIH2015,
+    training: bool = True,
+    autoreset_mode: AutoresetMode = AutoresetMode.NEXT_STEP,
+    **changes: Any,
+) -> VectorEnv:
+    """Makes `num_envs` copies of a game that step together.
+
+    Args:
+        game: a name in any spelling; "catch" is our own small game.
+        num_envs: number of copies, 1 or more.
+        device: where they run; "cpu" is ALE's vectorizer.
+        options: the semantics; default: those of `protocol`.
+        protocol: used when `options` is not given.
+        training: used with `protocol`; in evaluation a lost life never ends an episode.
+        autoreset_mode: when an environment whose game has ended begins anew.
+        **changes: single fields of `EnvOptions` to set otherwise.
+
+    Returns:
+        A vector environment with observations (num_envs, frame_stack, screen_size, screen_size)
+        uint8, newest screen last, and raw float32 rewards.
+
+    Raises:
+        UnknownNameError: no such game.
+        UsageError: an option, the device or the number of environments is not possible.
+    """
+    if options is None:
+        options = env_options(protocol, training=training)
+    options = change_options(options, **changes)
+    found = parse_game(game, options)
+    if found.note:
+        warnings.warn(found.note, stacklevel=2)
+    if device != "cpu":
+        raise UsageError(f"games run on device 'cpu' only in this version, not on {device!r}.")
+    if found.name == CATCH:
+        from .catch import CatchVectorEnv
+
+        return CatchVectorEnv(num_envs, options, autoreset_mode)
+    from .ale import AleVectorEnv
+
+    return AleVectorEnv(found.name, num_envs, options, autoreset_mode)
