@@ -6,23 +6,34 @@
 512
 """
 
-from . import dqn_cnn, impala, mlp, resnet  # noqa: F401  # each registers its backbones
+from . import dqn_cnn, impala, mlp, recurrent, resnet  # noqa: F401  # each registers its backbones
 from .base import (
     BACKBONES,
     BackboneConfig,
     BackboneSpec,
     Stage,
+    config_of,
     create_backbone,
     list_backbones,
     register_backbone,
 )
+from .table import BackboneRow, backbone_table
+from .weights import LoadReport, export_trunk, load_weights, packaged_weights, save_weights
 
 __all__ = [
     "BACKBONES",
     "BackboneConfig",
+    "BackboneRow",
     "BackboneSpec",
+    "LoadReport",
     "Stage",
+    "backbone_table",
+    "config_of",
     "create_backbone",
+    "export_trunk",
     "list_backbones",
+    "load_weights",
+    "packaged_weights",
     "register_backbone",
+    "save_weights",
 ]

@@ -34,7 +34,7 @@ class Stage(NamedTuple):
 
 @dataclass(frozen=True)
 class BackboneConfig:
-    """All that rebuilds a backbone; `create_backbone` leaves it on the module as `.config`."""
+    """All that rebuilds a backbone; `create_backbone` leaves it on the module, see `config_of`."""
 
     name: str
     in_shape: tuple[int, ...]
@@ -153,7 +153,7 @@ def create_backbone(
         options: the backbone's own options, see `BACKBONES[name].options`.
 
     Returns:
-        A module with `out_features: int` and `config: BackboneConfig`. A CNN takes
+        A module with `out_features: int`; `config_of(module)` tells how it was made. A CNN takes
         (B, C, H, W), uint8 in 0..255 or float in [0, 1], and returns (B, out_features).
 
     Raises:
@@ -167,7 +167,7 @@ def create_backbone(
         if not spec.options:
             raise UsageError(f"backbone {name!r} has no options; leave out {option!r}.")
         if option not in spec.options:
-            raise UnknownNameError(f"option of backbone {name!r}", option, spec.options)
+            raise UnknownNameError(f"{name} option", option, spec.options)
     settings = {**spec.options, **options}
     if seed is None:
         module = spec.build(shape, **settings)
@@ -179,13 +179,25 @@ def create_backbone(
         raise UsageError(
             f"backbone {name!r}: set self.out_features to the (integer) length of its output."
         )
-    module.config = BackboneConfig(name, shape, settings)
+    module.__dict__["backbone_config"] = BackboneConfig(name, shape, settings)
     if weights is not None:
-        from .weights import load_weights
+        from .weights import load_weights  # it needs this module
 
-        module.load_report = load_weights(module, weights, strict=strict)
-        print(module.load_report)
+        report = load_weights(module, weights, strict=strict)
+        module.__dict__["load_report"] = report
+        print(report)
     return module
+
+
+def config_of(module: nn.Module) -> BackboneConfig:
+    """How `create_backbone` made `module`; UsageError if it did not."""
+    config = module.__dict__.get("backbone_config")
+    if not isinstance(config, BackboneConfig):
+        raise UsageError(
+            f"this {type(module).__name__} was not made by create_backbone; only those have "
+            "weight files of their own."
+        )
+    return config
 
 
 def _checked_shape(spec: BackboneSpec, in_shape: Sequence[int]) -> tuple[int, ...]:

@@ -51,5 +51,5 @@ class MLP(nn.Module):
         self.out_features = out_features
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x.to(next(self.parameters()).dtype) * (1 / 255 if x.dtype == torch.uint8 else 1)
-        return self.layers(x)
+        dtype = next(self.parameters()).dtype
+        return self.layers(x.to(dtype) / 255 if x.dtype == torch.uint8 else x.to(dtype))
