@@ -74,8 +74,8 @@ class BackboneFeaturesExtractor(BaseFeaturesExtractor):
             )
         if not isinstance(observation_space, Box):
             raise UsageError(f"backbones take Box observations, not {observation_space}.")
-        trunk = create_backbone(backbone, observation_space.shape, weights=weights, **options)
-        super().__init__(observation_space, int(trunk.out_features))
+        trunk: Any = create_backbone(backbone, observation_space.shape, weights=weights, **options)
+        super().__init__(observation_space, trunk.out_features)
         self.backbone = trunk
 
     def forward(self, observations: torch.Tensor) -> torch.Tensor:
