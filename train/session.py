@@ -1,0 +1,385 @@
+"""One `eightbit train`: checks the request, makes environments, agent and folder, and trains."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from ..agents import AGENTS
+from ..envs import EnvStepper, make_vec, parse_game
+from ..envs.options import EnvOptions, Protocol, env_options
+from ..errors import EightBitError, MemoryBudgetError, RunFolderError, UsageError
+from .agents import UNLIMITED, Evaluate, TrainResult, TrainSettings, train_agent
+from .card import write_card
+from .checkpoints import Checkpoint, DamagedError
+from .logs import LogStyle
+from .reporting import Reporter
+from .runs import CONFIG, RunFolder, new_folder, write_config
+
+GYM_PREFIX = "gym:"
+DEFAULT_FRAMES = 10_000_000  # of a game of the console; 1/50 of the 200 M of the literature
+DEFAULT_STEPS = 200_000  # of any other environment
+WORKING_BYTES = 1_000_000_000  # of a run besides its replay memory: torch, networks, games
+REPLAY_ON_DISK = 2_000_000_000  # bytes up to which the replay memory is kept unless told
+_FIXED = ("agent", "preset", "seed", "protocol")  # what a resumed run cannot change
+
+
+@dataclass(frozen=True)
+class RunRequest:
+    """What a run is to be; the table `run` of config.toml.
+
+    Attributes:
+        game: canonical name or `gym:<id>`.
+        agent: name in the registry of agents.
+        preset: the options that the run started from.
+        seed: of weights, exploration, replay and environments.
+        protocol: rules of the environment and of its scores.
+        frames: emulator frames to reach over all resumes; None for no limit.
+        minutes: of wall time over all resumes; None for no limit.
+        device: "auto", "cpu", "cuda".
+        eval_every: agent steps between evaluations; None for none.
+        eval_episodes: games in each of them.
+        save_replay: keep the replay memory in checkpoints; None for up to 2 GB of it.
+        checkpoint_minutes: between checkpoints.
+        log_style: whose TensorBoard tags.
+    """
+
+    game: str
+    agent: str = "dqn"
+    preset: str = "fast"
+    seed: int = 0
+    protocol: Protocol = Protocol.MNIH2015
+    frames: int | None = None
+    minutes: float | None = None
+    device: str = "auto"
+    eval_every: int | None = None
+    eval_episodes: int = 10
+    save_replay: bool | None = None
+    checkpoint_minutes: float = 5.0
+    log_style: LogStyle = "sb3"
+
+    def __post_init__(self) -> None:
+        """Refuses numbers that make no run; raises UsageError."""
+        for name in ("frames", "minutes", "eval_every", "eval_episodes", "checkpoint_minutes"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise UsageError(f"{name} is {value}; it must be above 0.")
+        if self.seed < 0:
+            raise UsageError(f"seed is {self.seed}; it must be 0 or more.")
+
+    @classmethod
+    def from_table(cls, table: Mapping[str, Any]) -> RunRequest:
+        """Reads the table `run` of a config.toml; raises RunFolderError when it does not fit."""
+        try:
+            return cls(**decode_table(cls, table))
+        except (TypeError, ValueError, UsageError) as error:
+            raise RunFolderError(f"the table [run] of {CONFIG} does not fit: {error}.") from None
+
+
+def decode_table(kind: type, table: Mapping[str, Any]) -> dict[str, Any]:
+    """Turns the text "none" of config.toml back into None, and a protocol's name into it.
+
+    Raises TypeError when the table holds a name that `kind` has no field for.
+    """
+    fields = {field.name: str(field.type) for field in dataclasses.fields(kind)}
+    unknown = sorted(set(table) - set(fields))
+    if unknown:
+        raise TypeError(f"unknown option {unknown[0]!r}")
+    decoded = dict(table)
+    for name, value in table.items():
+        if value == "none" and "None" in fields[name]:
+            decoded[name] = None
+        elif name == "protocol":
+            decoded[name] = Protocol(value)
+    return decoded
+
+
+def canonical_game(text: str) -> tuple[str, str]:
+    """The game's name (or `gym:<id>` unchanged), and a line on what its spelling implied or ''.
+
+    Raises UnknownNameError or UsageError when there is no such game.
+    """
+    if text.startswith(GYM_PREFIX):
+        return text, ""
+    found = parse_game(text)
+    return found.name, found.note
+
+
+def observation_shape(game: str) -> tuple[int, ...]:
+    """Shape of one observation of a game, before its environments are made."""
+    if not game.startswith(GYM_PREFIX):
+        options = EnvOptions()
+        return (options.frame_stack, options.screen_size, options.screen_size)
+    from ..envs import make_gym_vec
+
+    env = make_gym_vec(game, 1)
+    shape = env.single_observation_space.shape or ()
+    env.close()
+    return tuple(shape)
+
+
+def training_stepper(game: str, num_envs: int, protocol: Protocol) -> EnvStepper:
+    """The environments that a run learns in; `protocol` holds for the console's games."""
+    if game.startswith(GYM_PREFIX):
+        from ..envs import make_gym_vec
+
+        return EnvStepper(make_gym_vec(game, num_envs))
+    return EnvStepper(make_vec(game, num_envs, options=env_options(protocol, training=True)))
+
+
+def start_run(
+    request: RunRequest,
+    options: Any,
+    *,
+    out: str | Path | None = None,
+    evaluate: Evaluate | None = None,
+    reporter: Reporter | None = None,
+) -> tuple[RunFolder, TrainResult]:
+    """Starts a new run and trains it to its end.
+
+    Args:
+        request: what to run.
+        options: of the agent.
+        out: the run folder; by default a new one in `runs/`.
+        evaluate: plays the agent in environments of its own.
+        reporter: prints; standard output by default.
+
+    Raises:
+        EightBitError: the request cannot be met (before anything is written), or training
+            cannot go on.
+    """
+    reporter = reporter or Reporter()
+    stepper = training_stepper(request.game, options.num_envs, request.protocol)
+    try:
+        if request.frames is None and request.minutes is None:
+            request = dataclasses.replace(request, frames=_default_frames(request.game))
+        replay_bytes = _plan(request, options, stepper, reporter)
+        path = Path(out) if out else new_folder("runs", *_name(request), datetime.now())
+        request = _settle_replay(request, replay_bytes, path, reporter)
+        agent = _make_agent(request, options, stepper)
+        folder = RunFolder.create(path, _tables(request, options))
+        reporter.say(f"run folder: {path}")
+        with folder.locked():
+            return folder, _train(agent, folder, request, evaluate, None, reporter)
+    finally:
+        stepper.close()
+
+
+def resume_run(
+    folder: RunFolder,
+    request: RunRequest,
+    options: Any,
+    *,
+    evaluate: Evaluate | None = None,
+    reporter: Reporter | None = None,
+) -> TrainResult:
+    """Goes on from a run's last whole checkpoint.
+
+    Args:
+        folder: the run.
+        request: as the run was, with another length, device or bookkeeping where wanted.
+        options: of the agent, as they were.
+        evaluate: plays the agent in environments of its own.
+        reporter: prints; standard output by default.
+
+    Raises:
+        RunFolderError: the run is of another game, in use, or has no whole checkpoint.
+        UsageError: something was changed that a resumed run cannot change.
+    """
+    reporter = reporter or Reporter()
+    _refuse_changes(folder, request, options)
+    with folder.locked():
+        folder.checkpoints.clear_leftovers()
+        checkpoint, state = _last_whole(folder, reporter)
+        stepper = training_stepper(request.game, options.num_envs, request.protocol)
+        try:
+            _refuse_finished(checkpoint.step * stepper.frames_per_step, state, request)
+            replay_bytes = _plan(request, options, stepper, reporter)
+            request = _settle_replay(request, replay_bytes, folder.path, reporter)
+            # The number format was measured when the run began; another one would change results.
+            exact = dataclasses.replace(options, precision=state["agent"]["precision"])
+            agent = _make_agent(request, exact, stepper)
+            _give_state(agent, state["agent"], checkpoint)
+            config = {**folder.config, "run": _tables(request, options)["run"]}
+            write_config(folder.path / CONFIG, config)
+            _say_what_resumes(checkpoint, state["agent"], agent, reporter)
+            folder = RunFolder(folder.path, config)
+            return _train(agent, folder, request, evaluate, checkpoint, reporter)
+        finally:
+            stepper.close()
+
+
+def _train(
+    agent: Any,
+    folder: RunFolder,
+    request: RunRequest,
+    evaluate: Evaluate | None,
+    resume_from: Checkpoint | None,
+    reporter: Reporter,
+) -> TrainResult:
+    per_step = agent.stepper.frames_per_step
+    settings = TrainSettings(
+        total_steps=UNLIMITED if request.frames is None else -(-request.frames // per_step),
+        minutes=request.minutes,
+        checkpoint_minutes=request.checkpoint_minutes,
+        save_replay=bool(request.save_replay),
+        eval_every=request.eval_every,
+        log_style=request.log_style,
+        learning_rate=agent.options.learning_rate,
+    )
+    result = train_agent(
+        agent, folder, settings, evaluate=evaluate, resume_from=resume_from, reporter=reporter
+    )
+    write_card(folder)
+    return result
+
+
+def _make_agent(request: RunRequest, options: Any, stepper: EnvStepper) -> Any:
+    agent_class = AGENTS[request.agent].load_class()
+    return agent_class(stepper, options, seed=request.seed, device=request.device)
+
+
+def _tables(request: RunRequest, options: Any) -> dict[str, Any]:
+    run = {**dataclasses.asdict(request), "protocol": request.protocol.value}
+    return {"run": run, "options": dataclasses.asdict(options)}
+
+
+def _name(request: RunRequest) -> tuple[str, str, int]:
+    return request.game.removeprefix(GYM_PREFIX), request.preset, request.seed
+
+
+def _default_frames(game: str) -> int:
+    if game.startswith(GYM_PREFIX):
+        return DEFAULT_STEPS
+    return DEFAULT_STEPS * EnvOptions().frame_skip if game == "catch" else DEFAULT_FRAMES
+
+
+def _plan(request: RunRequest, options: Any, stepper: EnvStepper, reporter: Reporter) -> int:
+    """Says what the replay memory takes; raises MemoryBudgetError when that is too much."""
+    agent_class = AGENTS[request.agent].load_class()
+    needed = agent_class.plan_memory(
+        options, stepper.observation_space, stepper.num_envs, stepper.frame_stack
+    )
+    free = available_memory()
+    if needed + WORKING_BYTES > free:
+        raise MemoryBudgetError(
+            f"the replay memory of {options.buffer_size:,} transitions needs {_gb(needed)} and the "
+            f"run {_gb(WORKING_BYTES)} besides, but {_gb(free)} are free; lower --buffer-size."
+        )
+    reporter.say(
+        f"replay memory: {options.buffer_size:,} transitions in {_gb(needed)} "
+        f"({_gb(free)} are free)"
+    )
+    return int(needed)
+
+
+def available_memory() -> int:
+    """Bytes that this process may still take: the machine's, or its control group's if less."""
+    free = int(psutil.virtual_memory().available)
+    limit, used = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
+    if limit.is_file() and used.is_file() and (text := limit.read_text().strip()).isdigit():
+        free = min(free, max(int(text) - int(used.read_text()), 0))
+    return free
+
+
+def _settle_replay(
+    request: RunRequest, replay_bytes: int, path: Path, reporter: Reporter
+) -> RunRequest:
+    """Decides whether checkpoints keep the replay memory; two stand on the disk, a third grows."""
+    keep = request.save_replay
+    if keep is None:
+        keep = replay_bytes <= REPLAY_ON_DISK
+    above = next(parent for parent in (path, *path.absolute().parents) if parent.exists())
+    free = shutil.disk_usage(above).free
+    if keep and 3 * replay_bytes > free:
+        reason = f"checkpoints with the replay memory need {_gb(3 * replay_bytes)} of disk"
+        if request.save_replay:
+            raise UsageError(f"{reason}, but {_gb(free)} are free; write --no-save-replay.")
+        reporter.say(f"{reason} and {_gb(free)} are free: the replay memory is not kept.")
+        keep = False
+    return dataclasses.replace(request, save_replay=keep)
+
+
+def _refuse_changes(folder: RunFolder, request: RunRequest, options: Any) -> None:
+    before = RunRequest.from_table(folder.config["run"])
+    if request.game != before.game:
+        raise RunFolderError(
+            f"{folder.path} is a run of {before.game}, not of {request.game}; leave the game out "
+            "to go on with it."
+        )
+    for name in _FIXED:
+        if getattr(request, name) != getattr(before, name):
+            raise UsageError(_fixed_message(folder, name, getattr(before, name)))
+    saved = decode_table(type(options), folder.config["options"])
+    for name, value in dataclasses.asdict(options).items():
+        if name in saved and saved[name] != value:
+            raise UsageError(_fixed_message(folder, name, saved[name]))
+
+
+def _fixed_message(folder: RunFolder, name: str, value: Any) -> str:
+    return (
+        f"{name} is {getattr(value, 'value', value)} in {folder.path} and cannot change when a run "
+        f"is resumed; start a new one with --config {folder.path / CONFIG}."
+    )
+
+
+def _refuse_finished(frames: int, state: Mapping[str, Any], request: RunRequest) -> None:
+    minutes = float(state["run"]["minutes"])
+    if request.frames is not None and frames >= request.frames:
+        raise UsageError(f"the run has made its {request.frames:,} frames; give more --frames.")
+    if request.minutes is not None and minutes >= request.minutes:
+        raise UsageError(f"the run has had its {request.minutes:g} minutes; give more --minutes.")
+
+
+def _last_whole(folder: RunFolder, reporter: Reporter) -> tuple[Checkpoint, dict[str, Any]]:
+    """The newest checkpoint that can be read, with its state; damaged ones are set aside."""
+    reasons = []
+    for checkpoint in reversed(folder.checkpoints.steps()):
+        try:
+            state = checkpoint.load_state()
+            state["agent"]["replay"] = checkpoint.load_replay()
+            return checkpoint, state
+        except DamagedError as error:
+            reasons.append(str(error))
+            reporter.say(f"{error} Taking the checkpoint before it.")
+            folder.checkpoints.set_aside(checkpoint)
+    if reasons:
+        raise RunFolderError(f"{folder.path} has no whole checkpoint: {reasons[0]}")
+    raise RunFolderError(
+        f"{folder.path} ended before its first checkpoint; repeat it with "
+        f"'eightbit train --config {folder.path / CONFIG}'."
+    )
+
+
+def _give_state(agent: Any, state: dict[str, Any], checkpoint: Checkpoint) -> None:
+    try:
+        agent.set_state(state)
+    except EightBitError:
+        raise
+    except (KeyError, ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise RunFolderError(f"{checkpoint.folder} does not fit this run: {reason}.") from None
+
+
+def _say_what_resumes(
+    checkpoint: Checkpoint, state: Mapping[str, Any], agent: Any, reporter: Reporter
+) -> None:
+    reporter.say(f"going on from step {checkpoint.step:,}")
+    if state["replay"] is None:
+        reporter.say(
+            "the replay memory was not kept: it is filled with "
+            f"{agent.options.learning_starts:,} transitions before learning goes on."
+        )
+    if state["env"] is None or state["replay"] is None:
+        reporter.say("the games cannot be taken up where they stood: new episodes begin.")
+
+
+def _gb(number: float) -> str:
+    return f"{number / 1e9:.1f} GB" if number >= 1e8 else f"{number / 1e6:.0f} MB"
