@@ -18,6 +18,7 @@ from ..errors import UsageError
 from .options import EnvOptions
 
 _FIRE = 1  # FIRE in ALE's numbering of actions
+_NO_LIMIT = 2**31 - 1
 
 
 class AleVectorEnv(VectorEnv):
@@ -29,7 +30,8 @@ class AleVectorEnv(VectorEnv):
     `infos["life_lost"]` (bool), the executed actions by `infos["executed_action"]` (int64): FIRE
     replaces the given action on the step after a lost life when `options.fire` is on. All infos
     are arrays of `num_envs` rows with a mask `_key`; with SAME_STEP `final_obs` and `final_info`
-    tell about the rows that ended. A life lost on the step that ends the game is not reported.
+    tell about the rows that ended. The time limit is checked after whole steps. The last life,
+    which ends the game, does not count as lost.
 
     Args:
         game: canonical name in snake_case.
@@ -59,7 +61,9 @@ class AleVectorEnv(VectorEnv):
             game,
             num_envs,
             num_threads=options.num_threads,
-            max_num_frames_per_episode=options.max_frames,
+            # The engine drops the frame on which it truncates, so that the last observation would
+            # be wrong to bootstrap from; the limit is kept here instead.
+            max_num_frames_per_episode=_NO_LIMIT,
             repeat_action_probability=options.sticky,
             full_action_space=options.full_action_set,
             # DISABLED is not known to the engine: NEXT_STEP resets by mask just as well.
@@ -82,8 +86,11 @@ class AleVectorEnv(VectorEnv):
         self._fire = actions.index(_FIRE) if options.fire and _FIRE in actions else None
         self._executed = np.zeros(num_envs, np.int64)
         self._lives = np.zeros(num_envs, np.int32)
-        self._life_lost = np.zeros(num_envs, np.bool_)
+        self._frames = np.zeros(num_envs, np.int64)
+        self._fire_next = np.zeros(num_envs, np.bool_)
+        # Rows that wait for their reset; of these, the ones that the engine believes in play.
         self._ended = np.zeros(num_envs, np.bool_)
+        self._cut = np.zeros(num_envs, np.bool_)
         self._was_reset = False
         self._sent = False
 
@@ -115,16 +122,9 @@ class AleVectorEnv(VectorEnv):
         if seed is None and not self._was_reset:
             # Unseeded engines all begin alike; an unseeded user expects different games.
             seed = int(np.random.default_rng().integers(2**30))
-        seeds = row_seeds(seed, self.num_envs)
+        observations, raw = self._begin(mask, row_seeds(seed, self.num_envs))
         self._was_reset = True
-        observations, raw = self._ale.reset(
-            seed=seeds[mask], options={"reset_mask": mask} if not mask.all() else None
-        )
-        self._lives = raw["lives"]
-        self._ended = self._ended & ~mask
-        self._life_lost = self._life_lost & ~mask
-        self._executed = np.zeros(self.num_envs, np.int64)
-        return observations, self._infos(raw, mask)
+        return observations, self._infos(raw, mask, np.zeros(self.num_envs, np.bool_))
 
     def send(self, actions: np.ndarray) -> None:
         """Starts a step with `(num_envs,)` integer actions and returns at once."""
@@ -137,7 +137,7 @@ class AleVectorEnv(VectorEnv):
             raise UsageError(f'games {rows} have ended; call reset(options={{"reset_mask": ...}}).')
         executed = check_actions(actions, self.num_envs, int(self.single_action_space.n))
         if self._fire is not None:
-            executed[self._life_lost] = self._fire
+            executed[self._fire_next] = self._fire
         self._executed = executed
         self._ale.send(executed)
         self._sent = True
@@ -148,18 +148,33 @@ class AleVectorEnv(VectorEnv):
         """Waits for the step that `send` started; returns what `step` returns."""
         if not self._sent:
             raise UsageError("recv() without send(); call send(actions) first.")
-        observations, rewards, terminated, truncated, raw = self._ale.recv()
+        observations, rewards, terminated, _, raw = self._ale.recv()
         self._sent = False
+        same_step = self.autoreset_mode == AutoresetMode.SAME_STEP
+        # With NEXT_STEP a game that has ended spends this step on its reset.
+        began = self._ended
+        if self._cut.any():
+            observations, raw = self._begin(self._cut)
+            rewards, terminated = np.where(began, 0, rewards), terminated & ~began
+        self._frames = np.where(began, 0, self._frames + self.options.frame_skip)
+        truncated = (self._frames >= self.options.max_frames) & ~terminated
         ended = terminated | truncated
-        began = self._ended if self.autoreset_mode == AutoresetMode.NEXT_STEP else ended
         lives = raw["lives"]
-        self._life_lost = (lives < self._lives) & (lives > 0) & ~(ended | began)
-        self._lives = lives
-        self._ended = ended
-        infos = self._infos(raw, np.ones(self.num_envs, np.bool_))
-        if self.autoreset_mode == AutoresetMode.SAME_STEP and ended.any():
-            infos.update(final_infos(raw["final_obs"], ended, self._executed))
-        return observations, rewards.astype(np.float32), terminated, truncated, infos
+        life_lost = (lives < self._lives) & (lives > 0) & ~(terminated | began)
+        self._lives = lives.copy()
+        self._fire_next = life_lost & ~ended
+        finals: dict[str, Any] = {}
+        if same_step and ended.any():
+            last = raw["final_obs"] if terminated.any() else observations
+            last = np.where(terminated[:, None, None, None], last, observations)
+            finals = final_infos(last, ended, self._executed)
+            self._frames = np.where(ended, 0, self._frames)
+            if truncated.any():
+                observations, raw = self._begin(truncated)
+        elif not same_step:
+            self._ended, self._cut = ended, truncated
+        infos = self._infos(raw, np.ones(self.num_envs, np.bool_), life_lost)
+        return observations, rewards.astype(np.float32), terminated, truncated, infos | finals
 
     def step(
         self, actions: np.ndarray
@@ -176,18 +191,29 @@ class AleVectorEnv(VectorEnv):
         """Ends the threads of the engine."""
         self._engine = None
 
-    def _infos(self, raw: dict[str, np.ndarray], mask: np.ndarray) -> dict[str, Any]:
-        infos: dict[str, Any] = {
+    def _begin(
+        self, mask: np.ndarray, seeds: np.ndarray | None = None
+    ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """Begins new games in the rows of `mask`; seeds are (num_envs,), -1 to go on."""
+        seeds = row_seeds(None, self.num_envs) if seeds is None else seeds
+        observations, raw = self._ale.reset(seed=seeds[mask], options={"reset_mask": mask})
+        self._frames = np.where(mask, 0, self._frames)
+        self._lives = np.where(mask, raw["lives"], self._lives)
+        for name in ("_fire_next", "_ended", "_cut"):
+            setattr(self, name, getattr(self, name) & ~mask)
+        return observations, raw
+
+    def _infos(
+        self, raw: dict[str, np.ndarray], mask: np.ndarray, life_lost: np.ndarray
+    ) -> dict[str, Any]:
+        infos = {
             "lives": raw["lives"],
             "frame_number": raw["frame_number"],
             "episode_frame_number": raw["episode_frame_number"],
-            "life_lost": self._life_lost,
-            "executed_action": self._executed,
+            "life_lost": life_lost,
+            "executed_action": self._executed.copy(),
         }
-        return {
-            **{name: values.copy() for name, values in infos.items()},
-            **{f"_{name}": mask.copy() for name in infos},
-        }
+        return {**infos, **{f"_{name}": mask.copy() for name in infos}}
 
 
 def check_actions(actions: np.ndarray, num_envs: int, num_actions: int) -> np.ndarray:

@@ -18,7 +18,7 @@ from gymnasium.vector.utils import batch_space
 
 from ..errors import UsageError
 from .ale import check_actions, final_infos, reset_mask, row_seeds
-from .options import EnvOptions
+from .options import EnvOptions, change_options
 
 _CELLS = 12
 _PADDLE = 2
@@ -228,6 +228,16 @@ class CatchEnv(gymnasium.Env):
             return None
         screen = self._games.get_state()["screens"][0, -1]
         return np.repeat(screen[:, :, None], 3, axis=2)
+
+
+def make_catch(
+    game: str = "catch",
+    options: EnvOptions | None = None,
+    render_mode: str | None = None,
+    **changes: Any,
+) -> CatchEnv:
+    """What `gymnasium.make("eightbit/Catch-v0")` calls; `changes` are fields of `EnvOptions`."""
+    return CatchEnv(change_options(options or EnvOptions(), **changes), render_mode)
 
 
 def _mix(values: np.ndarray) -> np.ndarray:

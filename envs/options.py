@@ -24,6 +24,15 @@ class Protocol(str, Enum):
     ATARI100K = "atari100k"
 
 
+class Preprocessing(str, Enum):
+    """How emulator frames become observations, and how a game begins."""
+
+    ALE = "ale"
+    """ALE's vectorizer and Gymnasium's AtariPreprocessing: frames are made grey, then pooled."""
+    SB3 = "sb3"
+    """Stable-Baselines3's AtariWrapper to the letter: slower, for agents that SB3 trained."""
+
+
 @dataclass(frozen=True)
 class ProtocolSpec:
     """What a protocol fixes."""
@@ -120,7 +129,8 @@ class EnvOptions:
     full_action_set: bool = False
     """All 18 actions instead of the game's minimal ones."""
     max_frames: int = 18_000
-    """Time limit of a game, in emulator frames; a game cut by it is truncated, not terminated."""
+    """Time limit of a game after its no-ops, in emulator frames: the step that reaches it is the
+    last; the game is then truncated, not terminated."""
     frame_skip: int = 4
     """Emulator frames for which one agent step holds its action."""
     frame_stack: int = 4
@@ -133,6 +143,8 @@ class EnvOptions:
     """FIRE is pressed at a reset and on the step after a lost life, where the game has FIRE."""
     num_threads: int = 0
     """Threads of ALE's vectorizer; 0 lets it choose. Never changes results."""
+    preprocessing: Preprocessing = Preprocessing.ALE
+    """Whose preprocessing: ale, or sb3 for agents that Stable-Baselines3 trained."""
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.sticky <= 1.0:
@@ -144,6 +156,10 @@ class EnvOptions:
                 raise UsageError(f"{name} is {getattr(self, name)}; give 1 or more.")
         if not 8 <= self.screen_size <= 160:
             raise UsageError(f"screen_size is {self.screen_size}; give 8 to 160 pixels.")
+        if self.preprocessing not in (Preprocessing.ALE, Preprocessing.SB3):
+            raise UsageError(f"preprocessing is {self.preprocessing!r}; give 'ale' or 'sb3'.")
+        # A plain string is as good as the enum, and compares and saves as the enum.
+        object.__setattr__(self, "preprocessing", Preprocessing(self.preprocessing))
 
 
 def change_options(options: EnvOptions, **changes: Any) -> EnvOptions:

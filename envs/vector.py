@@ -9,7 +9,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 
 from ..errors import UsageError
 from .games import CATCH, parse_game
-from .options import EnvOptions, Protocol, change_options, env_options
+from .options import EnvOptions, Preprocessing, Protocol, change_options, env_options
 
 
 def make_vec(
@@ -55,6 +55,19 @@ def make_vec(
         from .catch import CatchVectorEnv
 
         return CatchVectorEnv(num_envs, options, autoreset_mode)
+    if options.preprocessing == Preprocessing.SB3:
+        from .sb3_atari import Sb3AtariVectorEnv
+
+        return Sb3AtariVectorEnv(found.name, num_envs, options, autoreset_mode)
     from .ale import AleVectorEnv
 
     return AleVectorEnv(found.name, num_envs, options, autoreset_mode)
+
+
+def make_registered(
+    num_envs: int = 1, *, game: str, render_mode: str | None = None, **kwargs: Any
+) -> VectorEnv:
+    """What `gymnasium.make_vec("eightbit/...")` calls; `kwargs` are those of `make_vec`."""
+    if render_mode is not None:
+        raise UsageError("vector environments do not render; make a single one for pictures.")
+    return make_vec(game, num_envs, **kwargs)
