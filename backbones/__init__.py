@@ -17,6 +17,7 @@ from .base import (
     list_backbones,
     register_backbone,
 )
+from .layers import ConvTrunk, PixelConv2d
 from .table import BackboneRow, backbone_table
 from .weights import LoadReport, export_trunk, load_weights, packaged_weights, save_weights
 
@@ -25,7 +26,9 @@ __all__ = [
     "BackboneConfig",
     "BackboneRow",
     "BackboneSpec",
+    "ConvTrunk",
     "LoadReport",
+    "PixelConv2d",
     "Stage",
     "backbone_table",
     "config_of",

@@ -13,7 +13,7 @@ from .base import register_backbone, require_positive
 ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh}
 
 
-@register_backbone(kind="mlp", default_in_shape=(8,))
+@register_backbone(kind="mlp", default_in_shape=(8,), paper="Rumelhart et al. 1986")
 def mlp(
     in_shape: tuple[int, ...],
     hidden: Sequence[int] = (64, 64),

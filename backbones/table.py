@@ -43,6 +43,30 @@ def backbone_table(names: Sequence[str] | None = None, batch: int = 32) -> list[
     return [_measure(BACKBONES[name], batch) for name in names or list_backbones()]
 
 
+def markdown_table() -> str:
+    """The table of docs/backbones.md: what does not depend on the machine."""
+    lines = [
+        "| name | kind | input | output | parameters | MFLOPs | what it is | from |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for row in backbone_table(batch=1):
+        size = "x".join(map(str, row.in_shape))
+        lines.append(
+            f"| `{row.name}` | {row.kind} | {size} | {row.out_features} | {row.parameters:,} | "
+            f"{row.flops / 1e6:.2f} | {row.description} | {BACKBONES[row.name].paper} |"
+        )
+    return "\n".join(lines)
+
+
+def markdown_options() -> str:
+    """The options in docs/backbones.md: every backbone's, with their defaults."""
+    lines = ["| name | options |", "| --- | --- |"]
+    for name in list_backbones():
+        options = ", ".join(f"`{key}={value!r}`" for key, value in BACKBONES[name].options.items())
+        lines.append(f"| `{name}` | {options} |")
+    return "\n".join(lines)
+
+
 def example_input(
     spec: BackboneSpec, batch: int, generator: torch.Generator | None = None
 ) -> Tensor:

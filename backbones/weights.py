@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,8 @@ class LoadReport:
         return not self.adapted and not self.started_anew
 
     def __str__(self) -> str:
-        parts = [f"{len(self.carried)} layers carried over"]
+        total = len(self.carried) + len(self.adapted) + len(self.started_anew)
+        parts = [f"{len(self.carried)} of {total} layers carried over"]
         if self.adapted:
             parts.append(f"adapted: {', '.join(self.adapted)}")
         if self.started_anew:
@@ -223,7 +225,8 @@ def _write(path: Path, content: bytes) -> Path:
     except OSError as error:
         raise WeightsError(f"{path} cannot be written ({error.strerror}).") from None
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # what went wrong above is the message that counts
+            temporary.unlink(missing_ok=True)
     return path
 
 

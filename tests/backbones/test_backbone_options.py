@@ -1,0 +1,241 @@
+"""Papers' figures, every option of every backbone, and what is refused."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from eightbit.backbones import BACKBONES, create_backbone, list_backbones, register_backbone
+from eightbit.errors import UnknownNameError, UsageError
+
+# torch says once per process that projections miss its fused CPU kernel; results are the same.
+pytestmark = pytest.mark.filterwarnings("ignore:LSTM with projections:UserWarning")
+
+ATARI, CIFAR = (4, 84, 84), (3, 32, 32)
+
+
+def _count(module: nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())
+
+
+def _conv(inputs: int, outputs: int, kernel: int) -> int:
+    return outputs * (inputs * kernel**2 + 1)
+
+
+def _impala(width: int = 1, last_map: int = 11 * 11, hidden: int = 256) -> int:
+    """Figure 3 of the paper: a convolution and two blocks of two in every section."""
+    sections = zip((4, 16 * width, 32 * width), (16 * width, 32 * width, 32 * width), strict=True)
+    convs = sum(_conv(a, b, 3) + 4 * _conv(b, b, 3) for a, b in sections)
+    return convs + (32 * width * last_map + 1) * hidden
+
+
+def _resnet(n: int, width: int = 1) -> int:
+    """Section 4.2: a convolution, then 2n in each of three stages; a norm with two a channel."""
+    channels = [16 * width, 32 * width, 64 * width]
+    total, before = 3 * channels[0] * 9 + 2 * channels[0], channels[0]
+    for c in channels:
+        total += before * c * 9 + (2 * n - 1) * c * c * 9 + 2 * n * 2 * c
+        before = c
+    return total
+
+
+NATURE_CONVS = _conv(4, 32, 8) + _conv(32, 64, 4) + _conv(64, 64, 3)
+# name, in_shape, options, out_features, parameters
+TABLE = [
+    ("nature", ATARI, {}, 512, 1_684_128),
+    ("nature", ATARI, {"hidden": 128}, 128, NATURE_CONVS + 3137 * 128),
+    ("nature", (3, 64, 64), {}, 512, NATURE_CONVS - 32 * 64 + 1025 * 512),
+    ("nips2013", ATARI, {}, 256, _conv(4, 16, 8) + _conv(16, 32, 4) + (2592 + 1) * 256),
+    ("nips2013", ATARI, {"hidden": 8}, 8, _conv(4, 16, 8) + _conv(16, 32, 4) + (2592 + 1) * 8),
+    ("impala", ATARI, {}, 256, _impala()),
+    ("impala", ATARI, {"width": 2}, 256, _impala(2)),
+    ("impala", ATARI, {"hidden": 32}, 32, _impala(hidden=32)),
+    ("impala", ATARI, {"adaptive_pool": 6}, 256, _impala(last_map=36)),
+    ("impala", ATARI, {"spectral_norm": True}, 256, _impala()),
+    # One scale and one shift a channel: before 4 ReLUs a section, the last one, and the vector.
+    (
+        "impala",
+        ATARI,
+        {"layer_norm": True},
+        256,
+        _impala() + 2 * (4 * (16 + 32 + 32) + 32) + 2 * 256,
+    ),
+    (
+        "impala",
+        (4, 16, 16),
+        {"channels": [8]},
+        256,
+        _conv(4, 8, 3) + 4 * _conv(8, 8, 3) + (8 * 64 + 1) * 256,
+    ),
+    ("resnet", CIFAR, {}, 64, _resnet(3)),
+    ("resnet", CIFAR, {"depth": 56}, 64, _resnet(9)),
+    ("resnet", CIFAR, {"width": 2}, 128, _resnet(3, 2)),
+    ("resnet", CIFAR, {"norm": "group"}, 64, _resnet(3)),
+    ("mlp", (5,), {}, 64, 6 * 64 + 65 * 64),
+    ("mlp", (5,), {"hidden": (3,), "activation": "tanh"}, 3, 6 * 3),
+    ("mlp", (5,), {"hidden": [3, 2], "layer_norm": True}, 2, 6 * 3 + 4 * 2 + 2 * 5),
+    ("lstm", (6,), {"hidden": 8}, 8, 4 * 8 * (6 + 8 + 2)),
+    ("lstm", (6,), {"hidden": 8, "layers": 2}, 8, 4 * 8 * (6 + 8 + 2) + 4 * 8 * (8 + 8 + 2)),
+    ("lstm", (6,), {"hidden": 8, "projection": 3}, 3, 4 * 8 * (6 + 3 + 2) + 3 * 8),
+    ("lstm", (6,), {"hidden": 8, "bidirectional": True}, 16, 2 * 4 * 8 * (6 + 8 + 2)),
+    ("lstm", (6,), {"hidden": 8, "layer_norm": True}, 8, 4 * 8 * (6 + 8 + 2) + 16),
+    ("gru", (6,), {"hidden": 8, "layers": 2}, 8, 3 * 8 * (6 + 8 + 2) + 3 * 8 * (8 + 8 + 2)),
+    ("gru", (6,), {"hidden": 8, "bidirectional": True}, 16, 2 * 3 * 8 * (6 + 8 + 2)),
+    ("gru", (6,), {"hidden": 8, "layer_norm": True}, 8, 3 * 8 * (6 + 8 + 2) + 16),
+]
+
+
+@pytest.mark.parametrize(("name", "in_shape", "options", "out_features", "parameters"), TABLE)
+def test_size_is_the_one_counted_by_hand(name, in_shape, options, out_features, parameters):
+    module = create_backbone(name, in_shape, **options)
+    assert module.out_features == out_features
+    assert _count(module) == parameters
+    x = torch.zeros(2, *(3,) * (BACKBONES[name].kind == "recurrent"), *in_shape)
+    out = module.eval()(x)
+    assert (out[0] if isinstance(out, tuple) else out).shape[-1] == out_features
+
+
+def test_every_option_of_every_backbone_is_in_the_table():
+    for name in list_backbones():
+        tried = {option for row in TABLE if row[0] == name for option in row[2]}
+        assert tried == set(BACKBONES[name].options), name
+
+
+def test_nature_with_a_head_of_four_actions_has_the_known_size():
+    trunk = create_backbone("nature", ATARI)
+    assert _count(trunk) + _count(nn.Linear(trunk.out_features, 4)) == 1_686_180
+
+
+def _numpy_conv(x, weight, bias, stride):
+    kernel = weight.shape[-1]
+    height = (x.shape[2] - kernel) // stride + 1
+    width = (x.shape[3] - kernel) // stride + 1
+    out = np.zeros((len(x), len(weight), height, width))
+    for i in range(height):
+        for j in range(width):
+            patch = x[:, :, i * stride : i * stride + kernel, j * stride : j * stride + kernel]
+            out[:, :, i, j] = np.tensordot(patch, weight, axes=([1, 2, 3], [1, 2, 3])) + bias
+    return out
+
+
+def test_nature_equals_a_numpy_convolution(rng):
+    trunk = create_backbone("nature", ATARI, seed=0)
+    p = {name: value.detach().double().numpy() for name, value in trunk.named_parameters()}
+    pixels = rng.integers(0, 256, (2, *ATARI), dtype=np.uint8)
+    x = pixels / 255
+    for layer, stride in (("features.0.0", 4), ("features.1.0", 2), ("features.2.0", 1)):
+        x = np.maximum(_numpy_conv(x, p[f"{layer}.weight"], p[f"{layer}.bias"], stride), 0)
+    flat = x.reshape(2, -1)
+    want = np.maximum(flat @ p["hidden.1.weight"].T + p["hidden.1.bias"], 0)
+    with torch.no_grad():
+        got = trunk(torch.from_numpy(pixels)).numpy()
+    np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-6)
+
+
+def test_spectral_norm_brings_the_largest_singular_value_to_one():
+    trunk = create_backbone("impala", (4, 16, 16), spectral_norm=True, seed=0)
+    x = torch.zeros(1, 4, 16, 16)
+    for _ in range(30):  # one step of the power iteration each
+        trunk(x)
+    kernels = [m.weight for m in trunk.modules() if isinstance(m, nn.Conv2d)][1:3]
+    for kernel in kernels:
+        assert torch.linalg.matrix_norm(kernel.flatten(1), 2).item() == pytest.approx(1, abs=0.02)
+
+
+def test_layer_norm_makes_the_residual_branch_blind_to_the_scale_of_its_input():
+    blocks = {
+        norm: create_backbone("impala", ATARI, layer_norm=norm, seed=0).features[1][2].branch
+        for norm in (True, False)
+    }
+    x = torch.randn(1, 32, 21, 21, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(blocks[True](3 * x), blocks[True](x), rtol=1e-3, atol=1e-4)
+    assert not torch.allclose(blocks[False](3 * x), blocks[False](x), atol=1e-2)
+
+
+def test_adaptive_pool_reads_pictures_of_every_size():
+    trunk = create_backbone("impala", ATARI, adaptive_pool=6)
+    assert trunk(torch.zeros(1, 4, 64, 96)).shape == (1, 256)
+
+
+def test_group_norm_keeps_rows_apart_while_training_and_batch_norm_does_not():
+    x = torch.rand(2, *CIFAR, generator=torch.Generator().manual_seed(0))
+    for norm, apart in (("group", True), ("batch", False)):
+        trunk = create_backbone("resnet", CIFAR, depth=8, norm=norm, seed=0).train()
+        alone = trunk(x[:1].repeat(2, 1, 1, 1))[0]
+        assert torch.allclose(trunk(x)[0], alone, atol=1e-5) is apart
+
+
+def test_an_mlp_takes_bytes_as_numbers_from_zero_to_one():
+    trunk = create_backbone("mlp", (128,), seed=0)
+    memory = torch.arange(128, dtype=torch.uint8)[None]
+    torch.testing.assert_close(trunk(memory), trunk(memory.float() / 255))
+
+
+@pytest.mark.parametrize(
+    ("name", "in_shape", "options", "message"),
+    [
+        ("natur", ATARI, {}, "unknown backbone 'natur': did you mean nature"),
+        ("zzz", ATARI, {}, "'eightbit list backbones' shows all"),
+        ("impala", ATARI, {"widht": 2}, "unknown impala option 'widht': did you mean width"),
+        ("nature", CIFAR, {}, "at least 36x36 pixels, not 32x32"),
+        ("nips2013", (4, 10, 84), {}, "at least 20x20 pixels, not 10x84"),
+        ("nature", (84, 84), {}, r"\(channels, height, width\), not \(84, 84\)"),
+        ("nature", (8,), {}, "there are gru, lstm, mlp"),
+        ("mlp", ATARI, {}, "there are impala, nature"),
+        ("mlp", (0,), {}, r"\(features,\), not \(0,\)"),
+        ("nature", ATARI, {"hidden": 0}, "nature: hidden must be above zero, not 0"),
+        ("nature", ATARI, {"hidden": "big"}, "nature: hidden must be above zero, not 'big'"),
+        ("impala", ATARI, {"channels": []}, "at least one stage"),
+        ("impala", ATARI, {"channels": [16, -1]}, r"channels\[1\] must be above zero"),
+        ("impala", ATARI, {"adaptive_pool": -1}, "a side in pixels or 0"),
+        ("resnet", CIFAR, {"depth": 21}, "depth is 6n \\+ 2"),
+        ("resnet", CIFAR, {"norm": "layer"}, "norm is batch or group, not 'layer'"),
+        ("mlp", (5,), {"hidden": ()}, "at least one layer"),
+        ("mlp", (5,), {"activation": "gelu"}, "activation is relu or tanh"),
+        ("lstm", (5,), {"hidden": 8, "projection": 8}, "projection is from 1 to 7, or 0"),
+        ("gru", (5,), {"layers": 0}, "gru: layers must be above zero"),
+    ],
+)
+def test_what_cannot_be_built_is_refused_with_a_sentence(name, in_shape, options, message):
+    with pytest.raises(UsageError, match=message):
+        create_backbone(name, in_shape, **options)
+
+
+@pytest.mark.parametrize(
+    ("x", "message"),
+    [
+        (torch.zeros(1, 84, 84, 4), "built for pictures"),
+        (torch.zeros(1, 4, 84, 80), r"build it with in_shape=\(4, 84, 80\)"),
+        (torch.zeros(1, 4, 84, 84, dtype=torch.int64), "uint8 in 0..255 or float"),
+    ],
+)
+def test_a_picture_that_does_not_fit_is_refused_with_a_sentence(x, message):
+    with pytest.raises(UsageError, match=message):
+        create_backbone("nature", ATARI)(x)
+    with pytest.raises(UsageError, match="channels come before height"):
+        create_backbone("resnet", CIFAR)(torch.zeros(1, 32, 32, 3))
+
+
+def test_a_backbone_that_breaks_the_contract_is_refused():
+    with pytest.raises(UsageError, match="unknown kind of backbone 'transformer'"):
+        register_backbone(kind="transformer")
+    with pytest.raises(UsageError, match="give width a default"):
+
+        @register_backbone
+        def narrow(in_shape, width):
+            return nn.Identity()
+
+    assert "narrow" not in BACKBONES
+    with pytest.raises(ValueError, match="'nature' is registered already"):
+
+        @register_backbone
+        def nature(in_shape):
+            return nn.Identity()
+
+
+def test_unknown_names_carry_the_nearest_ones():
+    with pytest.raises(UnknownNameError) as caught:
+        create_backbone("resnett", CIFAR)
+    assert caught.value.nearest == ["resnet"]
