@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.metadata
 import json
-import os
-import platform
 from pathlib import Path
 from typing import Any
 
-from .. import __version__
 from ..envs.options import PROTOCOLS, EnvOptions, Protocol
 from ..errors import EightBitError, RunFolderError
+from ..train.checkpoints import write_atomically
+from ..train.runs import describe_machine
 from .scores import TABLE_SOURCE, Score, Source, published_scores
 
 FILE_NAME = "evaluation.json"
@@ -118,17 +116,6 @@ def check_schema(value: Any, schema: dict[str, Any], where: str = "record") -> N
             check_schema(item, schema.get("items", {}), f"{where}[{index}]")
 
 
-def package_versions() -> dict[str, str]:
-    """Versions of Python and of the packages that a score depends on."""
-    versions = {"eightbit": __version__, "python": platform.python_version()}
-    for name in ("torch", "numpy", "gymnasium", "ale-py"):
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            versions[name] = "not installed"
-    return versions
-
-
 def evaluation_record(
     score: Score,
     *,
@@ -175,7 +162,7 @@ def evaluation_record(
         "trained_agent_steps": trained_agent_steps,
         "trained_frames": trained_frames,
         "command": command,
-        "versions": package_versions(),
+        "versions": describe_machine()["versions"],
     }
     check_schema(record, EVALUATION_SCHEMA, FILE_NAME)
     return record
@@ -188,16 +175,10 @@ def write_record(folder: Path, record: dict[str, Any], name: str = FILE_NAME) ->
         RunFolderError: the folder cannot be written to.
     """
     path = folder / name
-    partial = path.with_name(f".{name}.partial")
+    text = json.dumps(record, indent=2, allow_nan=False) + "\n"
     try:
-        with partial.open("w", encoding="utf-8") as file:
-            json.dump(record, file, indent=2, allow_nan=False)
-            file.write("\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
+        write_atomically(path, lambda file: file.write(text.encode()) and None)
     except OSError as error:
-        partial.unlink(missing_ok=True)
         raise RunFolderError(
             f"{path} cannot be written ({error.strerror}): make room or choose another folder."
         ) from error

@@ -1,0 +1,116 @@
+"""The trained agent of a run folder, with what is needed to let it play as it was trained."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..agents import AGENTS
+from ..envs.options import EnvOptions, Protocol, as_protocol, change_options, env_options
+from ..errors import RunFolderError, UsageError
+from ..train.runs import RunFolder
+
+_PROTOCOL_FIELDS = ("sticky", "noop_max", "life_loss", "full_action_set", "max_frames")
+
+
+@dataclass(frozen=True)
+class Player:
+    """A loaded agent.
+
+    Attributes:
+        agent: has `q_values(observations) -> (B, A) float32`, `network` and `num_actions`.
+        game: canonical name, or `gym:<id>`.
+        protocol: the rules of its evaluation.
+        options: environment options of evaluation: the protocol's, with the frame stack, screen
+            and preprocessing of training.
+        run: its folder.
+        label: agent and preset in one line.
+        agent_steps: of training, over all environments; None where the folder does not tell.
+    """
+
+    agent: Any
+    game: str
+    protocol: Protocol
+    options: EnvOptions
+    run: RunFolder
+    label: str
+    agent_steps: int | None
+
+    @property
+    def frames(self) -> int | None:
+        """Emulator frames of training; agent steps where the game is not an Atari game."""
+        if self.agent_steps is None:
+            return None
+        skip = 1 if self.game == "catch" or self.game.startswith("gym:") else None
+        return self.agent_steps * (skip or self.options.frame_skip)
+
+    def best_actions(self, observations: np.ndarray) -> np.ndarray:
+        """Greedy actions (n,) int64 for observations (n, *obs)."""
+        return np.asarray(self.agent.q_values(observations)).argmax(axis=1)
+
+
+def load_player(
+    run: str | Path,
+    *,
+    protocol: Protocol | str | None = None,
+    checkpoint: str = "last",
+    device: str = "auto",
+) -> Player:
+    """Loads the agent of a run folder.
+
+    Args:
+        run: the folder.
+        protocol: of the evaluation; by default the one that the run was trained by.
+        checkpoint: "last", "best" or a number of agent steps.
+        device: where the network computes.
+
+    Raises:
+        RunFolderError: the folder is missing, damaged, without weights, or lacks the checkpoint.
+        UsageError: the protocol gives the game other actions than the agent was trained with.
+    """
+    folder = RunFolder.open(run)
+    settings = folder.config["run"]
+    trained_by = as_protocol(settings.get("protocol", Protocol.MNIH2015.value))
+    chosen = trained_by if protocol is None else as_protocol(protocol)
+    model, steps = _weights(folder, checkpoint)
+    agent_name = str(settings.get("agent", "dqn"))
+    agent = AGENTS[agent_name].load_class().load(model, device=device)
+    options = _evaluation_options(folder, chosen)
+    _check_actions(folder, chosen, trained_by)
+    label = f"{agent_name} {settings.get('preset', '')}".strip()
+    return Player(agent, folder.game, chosen, options, folder, label, steps)
+
+
+def _weights(folder: RunFolder, checkpoint: str) -> tuple[Path, int | None]:
+    if checkpoint == "last" and not folder.checkpoints.steps():
+        if folder.model.is_file():
+            return folder.model, None
+        raise RunFolderError(
+            f"{folder.path} has no weights yet: train it with 'eightbit train --resume "
+            f"{folder.path}'."
+        )
+    found = folder.checkpoints.find(checkpoint)
+    return found.model, found.step
+
+
+def _evaluation_options(folder: RunFolder, protocol: Protocol) -> EnvOptions:
+    """The protocol's options, with the run's own where the protocol leaves them free."""
+    known = {field.name for field in dataclasses.fields(EnvOptions)} - set(_PROTOCOL_FIELDS)
+    trained = folder.config.get("env", {})
+    free = {name: value for name, value in trained.items() if name in known}
+    return change_options(env_options(protocol, training=False), **free)
+
+
+def _check_actions(folder: RunFolder, chosen: Protocol, trained_by: Protocol) -> None:
+    if folder.game == "catch" or folder.game.startswith("gym:"):
+        return
+    full = [env_options(one, training=False).full_action_set for one in (chosen, trained_by)]
+    if full[0] != full[1]:
+        raise UsageError(
+            f"this agent was trained by protocol {trained_by.value} and protocol {chosen.value} "
+            f"has other actions: evaluate with --protocol {trained_by.value}."
+        )

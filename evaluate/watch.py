@@ -1,0 +1,263 @@
+"""`watch`: a trained agent plays whole games, into a video or a window."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+from ..envs.games import game_facts
+from ..envs.options import PROTOCOLS, EnvOptions
+from ..errors import UsageError
+from .evaluation import GYM_PREFIX, action_names
+from .panel import Moment, Overlay, pixel_factors
+from .player import Player, load_player
+from .saliency import Saliency, saliency_map
+from .video import VideoWriter, enlarge, make_even
+from .window import Window, window_is_possible
+
+_DEFAULT_RATE = 30  # of environments that do not tell theirs
+
+
+@dataclass(frozen=True)
+class WatchSettings:
+    """What is watched and how it is shown."""
+
+    episodes: int = 1
+    """Games to play."""
+    overlay: bool = True
+    """Show score, Q-values and chosen action beside the screen."""
+    saliency: Saliency | None = None
+    """Colour what the network looks at: perturbation (slow, faithful) or gradient (fast)."""
+    max_frames: int | None = None
+    """Stop after this many emulated frames in all; none by default."""
+    epsilon: float | None = None
+    """Share of random actions, 0 to 1; the protocol's by default."""
+    seed: int = 0
+    """Of the games and the random actions."""
+    checkpoint: str = "last"
+    """Which weights: last, best, or a number of agent steps."""
+    device: str = "auto"
+    """Where the network computes."""
+    window: bool | None = None
+    """Show a window; by default where there is a display and no output file is named."""
+
+    def __post_init__(self) -> None:
+        if self.episodes < 1 or (self.max_frames is not None and self.max_frames < 1):
+            raise UsageError("watch needs at least one game and one frame.")
+        if self.epsilon is not None and not 0.0 <= self.epsilon <= 1.0:
+            raise UsageError(f"epsilon {self.epsilon} is not a share: write a number from 0 to 1.")
+
+
+class Stage:
+    """One environment that is looked at: observations for the agent, frames for people.
+
+    Attributes:
+        rate: frames per second that the game runs at.
+        screen: (height, width) of its frames.
+        actions: a name for each action.
+        atari: its pixels are those of the console.
+
+    Args:
+        game: canonical name, or `gym:<id>`.
+        options: the semantics; not used for `gym:` games.
+    """
+
+    def __init__(self, game: str, options: EnvOptions):
+        self.atari = not game.startswith(GYM_PREFIX) and game != "catch"
+        self._env = _make_env(game, options, self.atari)
+        count = int(self._env.action_space.n)  # type: ignore[attr-defined]  # Discrete
+        self.actions = action_names(game, options, count)
+        fallback = int(self._env.metadata.get("render_fps") or _DEFAULT_RATE)
+        self.rate = game_facts(game).frame_rate if self.atari else fallback
+        self._env.reset(seed=0)
+        self.screen = self._picture().shape[:2]
+
+    def reset(self, seed: int | None) -> np.ndarray:
+        """Begins a game; returns the first observation (*obs)."""
+        observation, _ = self._env.reset(seed=seed)
+        return np.asarray(observation)
+
+    def step(self, action: int) -> tuple[np.ndarray, float, bool, int]:
+        """Holds an action; returns observation, raw reward, game over, and the executed action."""
+        observation, reward, terminated, truncated, info = self._env.step(action)
+        executed = int(info.get("executed_action", action))
+        return np.asarray(observation), float(reward), bool(terminated or truncated), executed
+
+    def frames(self) -> list[np.ndarray]:
+        """Every emulated frame of the last step or reset, (height, width, 3) uint8."""
+        if self.atari:
+            frames: list[np.ndarray] = self._env.unwrapped.last_frames()  # type: ignore[attr-defined]  # ours
+            return frames
+        return [self._picture()]
+
+    def close(self) -> None:
+        self._env.close()
+
+    def _picture(self) -> np.ndarray:
+        frame = np.asarray(self._env.render())
+        return np.repeat(frame[..., None], 3, axis=2) if frame.ndim == 2 else frame
+
+
+def _make_env(game: str, options: EnvOptions, atari: bool) -> gymnasium.Env[Any, Any]:
+    if atari:
+        from ..envs.single import AtariEnv  # loads ALE
+
+        return AtariEnv(game, options, render_mode="rgb_array", record_frames=True)
+    if game.startswith(GYM_PREFIX):
+        return gymnasium.make(game[len(GYM_PREFIX) :], render_mode="rgb_array")
+    from ..envs.catch import CatchEnv
+
+    return CatchEnv(options, render_mode="rgb_array")
+
+
+def perform(
+    agent: Any, stage: Stage, settings: WatchSettings, *, epsilon: float, overlay: Overlay | None
+) -> Iterator[np.ndarray]:
+    """Plays and yields every frame as it is to be shown, one at a time.
+
+    The yielded array is drawn over by the next one. The score changes on the last frame of the
+    step that earned it.
+    """
+    generator = np.random.default_rng(settings.seed)
+    factors = pixel_factors(*stage.screen, atari=stage.atari)
+    shown = 0
+    for episode in range(1, settings.episodes + 1):
+        # Without a seed the environment goes on to other games.
+        observation = stage.reset(settings.seed if episode == 1 else None)
+        moment, over = Moment(0.0, 0, None, False, episode, 0), False
+        before, score, frame_number = 0.0, 0.0, 0
+        while True:
+            frames = stage.frames()
+            for index, frame in enumerate(frames):
+                frame_number += 1
+                shown += 1
+                points = score if index == len(frames) - 1 else before
+                now = replace(moment, score=points, frame=frame_number)
+                if overlay is None:
+                    yield make_even(enlarge(frame, factors))
+                else:
+                    yield overlay.compose(frame, now)
+                if shown == settings.max_frames:
+                    return
+            if over:
+                break
+            moment, saliency = _decide(agent, observation, settings, epsilon, generator)
+            observation, reward, over, executed = stage.step(moment.action)
+            moment = replace(moment, action=executed, episode=episode)
+            before, score = score, score + reward
+            if overlay is not None:
+                overlay.think(moment, saliency)
+
+
+def _decide(
+    agent: Any,
+    observation: np.ndarray,
+    settings: WatchSettings,
+    epsilon: float,
+    generator: np.random.Generator,
+) -> tuple[Moment, np.ndarray | None]:
+    """What the agent thinks of an observation (*obs), its epsilon-greedy action, and the map."""
+    values = np.asarray(agent.q_values(observation[None])[0])
+    random = bool(generator.random() < epsilon)
+    action = int(generator.integers(len(values))) if random else int(values.argmax())
+    saliency = None
+    if settings.overlay and settings.saliency is not None:
+        saliency = saliency_map(settings.saliency, agent, observation)
+    return Moment(0.0, action, values, random, 1, 0), saliency
+
+
+def watch_run(
+    run: str | Path,
+    output: Path | None = None,
+    settings: WatchSettings = WatchSettings(),  # frozen, so sharing it is safe
+) -> Path | None:
+    """Lets the agent of a run play, into a video or a window.
+
+    Args:
+        run: the run folder.
+        output: of the video (.mp4). Without it a window opens where there is a display and
+            pygame-ce; elsewhere the video goes to RUN/videos/.
+        settings: what to watch.
+
+    Returns:
+        The path of the video, None after a window.
+
+    Raises:
+        RunFolderError: the folder is missing, damaged or without weights.
+        UsageError: a window was asked for where none is possible, or `output` is no .mp4.
+        EightBitError: the video cannot be written.
+    """
+    if output is not None and output.suffix.lower() != ".mp4":
+        raise UsageError(f"{output} must end in .mp4: videos are written as H.264 in MP4.")
+    windowed = settings.window if settings.window is not None else output is None
+    if windowed and not window_is_possible():
+        if settings.window:
+            raise UsageError(
+                "no window can be opened here: it needs a display and 'pip install "
+                "eightbit[play]'; leave --window out to get a video."
+            )
+        windowed = False
+    player = load_player(run, checkpoint=settings.checkpoint, device=settings.device)
+    stage = Stage(player.game, player.options)
+    try:
+        frames, size = _frames_of(player, stage, settings)
+        if windowed:
+            show(frames, Window(size, stage.rate, f"eightbit: {player.game}"))
+            return None
+        path = output or _new_video(player)
+        with VideoWriter(path, size, stage.rate) as video:
+            for frame in frames:
+                video.write(frame)
+        return path
+    finally:
+        stage.close()
+
+
+def show(frames: Iterator[np.ndarray], window: Window) -> None:
+    """Shows frames until they end or the user closes the window."""
+    try:
+        for frame in frames:
+            window.write(frame)
+            if window.closed:
+                break
+    finally:
+        window.close()
+
+
+def _frames_of(
+    player: Player, stage: Stage, settings: WatchSettings
+) -> tuple[Iterator[np.ndarray], tuple[int, int]]:
+    """The frames, and their (width, height)."""
+    spec = PROTOCOLS[player.protocol]
+    epsilon = spec.eval_epsilon if settings.epsilon is None else settings.epsilon
+    overlay = None
+    if settings.overlay:
+        title = player.game.removeprefix(GYM_PREFIX).replace("_", " ").upper()
+        subtitle = f"{player.label} \u00b7 {player.protocol.value} \u00b7 epsilon {epsilon:g}"
+        overlay = Overlay(
+            title, subtitle, stage.actions, stage.screen, stage.rate, atari=stage.atari
+        )
+        size = overlay.size
+    else:
+        factors = pixel_factors(*stage.screen, atari=stage.atari)
+        width, height = stage.screen[1] * factors[0], stage.screen[0] * factors[1]
+        size = (width + width % 2, height + height % 2)
+    return perform(player.agent, stage, settings, epsilon=epsilon, overlay=overlay), size
+
+
+def _new_video(player: Player) -> Path:
+    """A name that is still free, so that an earlier video stays."""
+    folder = player.run.path / "videos"
+    name = re.sub(r"[^A-Za-z0-9_.-]+", "-", player.game)
+    steps = "" if player.agent_steps is None else f"-{player.agent_steps}"
+    path, number = folder / f"{name}{steps}.mp4", 1
+    while path.exists():
+        number += 1
+        path = folder / f"{name}{steps}-{number}.mp4"
+    return path
