@@ -13,7 +13,7 @@ from ..envs.transitions import EnvStepper
 from ..errors import TrainingError
 from .checkpoints import Checkpoint, read_header, write_atomically
 from .logs import EpisodeWindow, LogStyle, Progress, RunLog
-from .reporting import Reporter, duration
+from .reporting import Reporter, duration, short
 from .runs import RunFolder
 from .stopping import StopRequested, StopSignal
 
@@ -308,7 +308,7 @@ class _Run:
             return
         if self.log is not None:
             self.log.evaluation(score, self._progress(self.clock()))
-        self.reporter.say(f"step {self.agent.num_timesteps:,}: evaluated at {score:.1f}")
+        self.reporter.say(f"step {self.agent.num_timesteps:,}: evaluated at {short(score)}")
         self._save_if_best(score)
 
     def _save_if_best(self, score: float) -> None:

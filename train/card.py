@@ -8,6 +8,7 @@ from typing import Any
 
 from ..envs.options import PROTOCOLS, Protocol
 from .checkpoints import read_header, write_atomically
+from .reporting import short
 from .runs import RunFolder
 
 _CARD = """---
@@ -96,7 +97,7 @@ def _progress(folder: RunFolder) -> dict[str, Any]:
         "minutes": header["minutes"],
     }
     if header["score"] != "nan":
-        facts["mean return of the last 100 training games"] = f"{float(header['score']):.1f}"
+        facts["mean return of the last 100 training games"] = short(float(header["score"]))
     return facts
 
 

@@ -55,7 +55,7 @@ class Reporter:
 def progress_line(now: Progress, seconds_left: float | None) -> str:
     """Frames, speed, return of the last 100 games, loss, epsilon and time left, in one line."""
     frames_per_second = now.fps * now.frames / max(now.agent_steps, 1)
-    mean = "-" if now.mean_return is None else f"{now.mean_return:.1f}"
+    mean = "-" if now.mean_return is None else short(now.mean_return)
     loss = "-" if now.loss is None else f"{now.loss:.4f}"
     parts = (
         f"{now.frames:,} frames",
@@ -66,6 +66,11 @@ def progress_line(now: Progress, seconds_left: float | None) -> str:
         f"{duration(seconds_left)} left",
     )
     return "  ".join(parts)
+
+
+def short(score: float) -> str:
+    """A mean score with as many digits as tell something."""
+    return f"{score:.1f}" if abs(score) >= 10 else f"{score:.2f}"
 
 
 def duration(seconds: float | None) -> str:

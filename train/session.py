@@ -8,12 +8,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, TypeVar
 
 import psutil
+import tyro
 
 from ..agents import AGENTS
 from ..envs import EnvStepper, make_vec, parse_game
+from ..envs.games import CATCH
 from ..envs.options import EnvOptions, Protocol, env_options
 from ..errors import EightBitError, MemoryBudgetError, RunFolderError, UsageError
 from .agents import UNLIMITED, Evaluate, TrainResult, TrainSettings, train_agent
@@ -23,47 +25,51 @@ from .logs import LogStyle
 from .reporting import Reporter
 from .runs import CONFIG, RunFolder, new_folder, write_config
 
+T = TypeVar("T")
+
 GYM_PREFIX = "gym:"
 DEFAULT_FRAMES = 10_000_000  # of a game of the console; 1/50 of the 200 M of the literature
 DEFAULT_STEPS = 200_000  # of any other environment
 WORKING_BYTES = 1_000_000_000  # of a run besides its replay memory: torch, networks, games
 REPLAY_ON_DISK = 2_000_000_000  # bytes up to which the replay memory is kept unless told
+_arg = tyro.conf.arg
 _FIXED = ("agent", "preset", "seed", "protocol")  # what a resumed run cannot change
 
 
 @dataclass(frozen=True)
 class RunRequest:
-    """What a run is to be; the table `run` of config.toml.
+    """What a run is to be: the options of `eightbit train`, the table `run` of config.toml."""
 
-    Attributes:
-        game: canonical name or `gym:<id>`.
-        agent: name in the registry of agents.
-        preset: the options that the run started from.
-        seed: of weights, exploration, replay and environments.
-        protocol: rules of the environment and of its scores.
-        frames: emulator frames to reach over all resumes; None for no limit.
-        minutes: of wall time over all resumes; None for no limit.
-        device: "auto", "cpu", "cuda".
-        eval_every: agent steps between evaluations; None for none.
-        eval_episodes: games in each of them.
-        save_replay: keep the replay memory in checkpoints; None for up to 2 GB of it.
-        checkpoint_minutes: between checkpoints.
-        log_style: whose TensorBoard tags.
-    """
-
-    game: str
+    game: Annotated[str, tyro.conf.Positional, _arg(metavar="GAME", help_behavior_hint="")] = ""
+    """a game in any spelling, catch, or gym:<id> for any other environment with discrete
+    actions"""
     agent: str = "dqn"
+    """who learns; 'eightbit list agents' shows all"""
     preset: str = "fast"
+    """the agent's options to start from; 'eightbit list presets' shows all"""
     seed: int = 0
+    """of weights, exploration, replay memory and environments"""
     protocol: Protocol = Protocol.MNIH2015
-    frames: int | None = None
-    minutes: float | None = None
+    """rules of the games and of their scores"""
+    frames: Annotated[
+        int | None, _arg(help_behavior_hint="(default: 10M; 200k where the game is not an Atari's)")
+    ] = None
+    """emulator frames to reach over all resumes, like 10M; none with --minutes"""
+    minutes: Annotated[float | None, _arg(help_behavior_hint="(default: no limit)")] = None
+    """minutes of wall time to stop after, over all resumes"""
     device: str = "auto"
-    eval_every: int | None = None
+    """where the network computes: auto, cpu, cuda, mps"""
+    eval_every: Annotated[int | None, _arg(help_behavior_hint="(default: never)")] = None
+    """agent steps between evaluations in environments of their own, like 250k"""
     eval_episodes: int = 10
-    save_replay: bool | None = None
+    """games in each of these evaluations"""
+    save_replay: Literal["auto", "yes", "no"] = "auto"
+    """keep the replay memory in checkpoints; auto does while it takes at most 2 GB. Also written
+    --save-replay and --no-save-replay"""
     checkpoint_minutes: float = 5.0
+    """minutes between checkpoints; more where writing one takes long"""
     log_style: LogStyle = "sb3"
+    """whose TensorBoard tags: Stable-Baselines3's, CleanRL's, or both"""
 
     def __post_init__(self) -> None:
         """Refuses numbers that make no run; raises UsageError."""
@@ -88,7 +94,7 @@ def decode_table(kind: type, table: Mapping[str, Any]) -> dict[str, Any]:
 
     Raises TypeError when the table holds a name that `kind` has no field for.
     """
-    fields = {field.name: str(field.type) for field in dataclasses.fields(kind)}
+    fields = {field.name: str(field.type) for field in dataclasses.fields(kind)}  # as written
     unknown = sorted(set(table) - set(fields))
     if unknown:
         raise TypeError(f"unknown option {unknown[0]!r}")
@@ -101,14 +107,25 @@ def decode_table(kind: type, table: Mapping[str, Any]) -> dict[str, Any]:
     return decoded
 
 
-def canonical_game(text: str) -> tuple[str, str]:
+def decode_options(kind: type[T], table: Mapping[str, Any]) -> T:
+    """An agent's options from the table `options` of a config.toml.
+
+    Raises RunFolderError when the table does not fit.
+    """
+    try:
+        return kind(**decode_table(kind, table))
+    except (TypeError, ValueError, UsageError) as error:
+        raise RunFolderError(f"the table [options] of {CONFIG} does not fit: {error}.") from None
+
+
+def canonical_game(text: str, protocol: Protocol = Protocol.MNIH2015) -> tuple[str, str]:
     """The game's name (or `gym:<id>` unchanged), and a line on what its spelling implied or ''.
 
     Raises UnknownNameError or UsageError when there is no such game.
     """
     if text.startswith(GYM_PREFIX):
         return text, ""
-    found = parse_game(text)
+    found = parse_game(text, env_options(protocol, training=True))
     return found.name, found.note
 
 
@@ -229,7 +246,7 @@ def _train(
         total_steps=UNLIMITED if request.frames is None else -(-request.frames // per_step),
         minutes=request.minutes,
         checkpoint_minutes=request.checkpoint_minutes,
-        save_replay=bool(request.save_replay),
+        save_replay=request.save_replay == "yes",
         eval_every=request.eval_every,
         log_style=request.log_style,
         learning_rate=agent.options.learning_rate,
@@ -248,7 +265,10 @@ def _make_agent(request: RunRequest, options: Any, stepper: EnvStepper) -> Any:
 
 def _tables(request: RunRequest, options: Any) -> dict[str, Any]:
     run = {**dataclasses.asdict(request), "protocol": request.protocol.value}
-    return {"run": run, "options": dataclasses.asdict(options)}
+    tables = {"run": run, "options": dataclasses.asdict(options)}
+    if not request.game.startswith(GYM_PREFIX):
+        tables["env"] = dataclasses.asdict(env_options(request.protocol, training=True))
+    return tables
 
 
 def _name(request: RunRequest) -> tuple[str, str, int]:
@@ -256,9 +276,8 @@ def _name(request: RunRequest) -> tuple[str, str, int]:
 
 
 def _default_frames(game: str) -> int:
-    if game.startswith(GYM_PREFIX):
-        return DEFAULT_STEPS
-    return DEFAULT_STEPS * EnvOptions().frame_skip if game == "catch" else DEFAULT_FRAMES
+    small = game == CATCH or game.startswith(GYM_PREFIX)
+    return DEFAULT_STEPS if small else DEFAULT_FRAMES
 
 
 def _plan(request: RunRequest, options: Any, stepper: EnvStepper, reporter: Reporter) -> int:
@@ -293,18 +312,17 @@ def _settle_replay(
     request: RunRequest, replay_bytes: int, path: Path, reporter: Reporter
 ) -> RunRequest:
     """Decides whether checkpoints keep the replay memory; two stand on the disk, a third grows."""
-    keep = request.save_replay
-    if keep is None:
-        keep = replay_bytes <= REPLAY_ON_DISK
+    told = request.save_replay
+    keep = replay_bytes <= REPLAY_ON_DISK if told == "auto" else told == "yes"
     above = next(parent for parent in (path, *path.absolute().parents) if parent.exists())
     free = shutil.disk_usage(above).free
     if keep and 3 * replay_bytes > free:
         reason = f"checkpoints with the replay memory need {_gb(3 * replay_bytes)} of disk"
-        if request.save_replay:
+        if told == "yes":
             raise UsageError(f"{reason}, but {_gb(free)} are free; write --no-save-replay.")
         reporter.say(f"{reason} and {_gb(free)} are free: the replay memory is not kept.")
         keep = False
-    return dataclasses.replace(request, save_replay=keep)
+    return dataclasses.replace(request, save_replay="yes" if keep else "no")
 
 
 def _refuse_changes(folder: RunFolder, request: RunRequest, options: Any) -> None:
@@ -317,9 +335,9 @@ def _refuse_changes(folder: RunFolder, request: RunRequest, options: Any) -> Non
     for name in _FIXED:
         if getattr(request, name) != getattr(before, name):
             raise UsageError(_fixed_message(folder, name, getattr(before, name)))
-    saved = decode_table(type(options), folder.config["options"])
+    saved = dataclasses.asdict(decode_options(type(options), folder.config["options"]))
     for name, value in dataclasses.asdict(options).items():
-        if name in saved and saved[name] != value:
+        if saved[name] != value:
             raise UsageError(_fixed_message(folder, name, saved[name]))
 
 
