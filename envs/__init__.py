@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from .games import GameFacts, GameName, game_facts, list_games, parse_game
-from .options import PROTOCOLS, EnvOptions, Protocol, ProtocolSpec, env_options
+from .options import PROTOCOLS, EnvOptions, Preprocessing, Protocol, ProtocolSpec, env_options
 
 if TYPE_CHECKING:
-    from .adapters import SB3VecEnv, VectorEnvFromSB3, make_gym_vec
+    from .adapters import VectorEnvFromSB3, make_gym_vec
     from .checker import check_vector_env
+    from .sb3_vec import SB3VecEnv
     from .transitions import EnvStepper, Episode, StepRecord
     from .vector import make_vec
 
@@ -20,6 +21,7 @@ __all__ = [
     "Episode",
     "GameFacts",
     "GameName",
+    "Preprocessing",
     "Protocol",
     "ProtocolSpec",
     "SB3VecEnv",
@@ -39,7 +41,7 @@ _LAZY = {
     "EnvStepper": "transitions",
     "Episode": "transitions",
     "StepRecord": "transitions",
-    "SB3VecEnv": "adapters",
+    "SB3VecEnv": "sb3_vec",
     "VectorEnvFromSB3": "adapters",
     "make_gym_vec": "adapters",
     "check_vector_env": "checker",

@@ -123,6 +123,7 @@ class AleVectorEnv(VectorEnv):
             # Unseeded engines all begin alike; an unseeded user expects different games.
             seed = int(np.random.default_rng().integers(2**30))
         observations, raw = self._begin(mask, row_seeds(seed, self.num_envs))
+        self._executed = np.where(mask, 0, self._executed)
         self._was_reset = True
         return observations, self._infos(raw, mask, np.zeros(self.num_envs, np.bool_))
 

@@ -8,6 +8,7 @@ from typing import Any
 from gymnasium.vector import AutoresetMode, VectorEnv
 
 from ..errors import UsageError
+from .adapters import GYM_PREFIX, make_gym_vec
 from .games import CATCH, parse_game
 from .options import EnvOptions, Preprocessing, Protocol, change_options, env_options
 
@@ -26,7 +27,8 @@ def make_vec(
     """Makes `num_envs` copies of a game that step together.
 
     Args:
-        game: a name in any spelling; "catch" is our own small game.
+        game: a name in any spelling; "catch" is our own small game; "gym:<id>" any registered
+            environment with discrete actions, for which no option holds.
         num_envs: number of copies, 1 or more.
         device: where they run; "cpu" is ALE's vectorizer.
         options: the semantics; default: those of `protocol`.
@@ -43,6 +45,10 @@ def make_vec(
         UnknownNameError: no such game.
         UsageError: an option, the device or the number of environments is not possible.
     """
+    if game.startswith(GYM_PREFIX):
+        if options is not None or changes:
+            raise UsageError(f"{game} is no Atari game; leave the options of Atari out.")
+        return make_gym_vec(game, num_envs, autoreset_mode=autoreset_mode)
     if options is None:
         options = env_options(protocol, training=training)
     options = change_options(options, **changes)
