@@ -165,7 +165,7 @@ class RecurrentTrunk(nn.Module):
         left: list[State] = []
         for index, (layer, norm) in enumerate(zip(self.stack, self.norms, strict=True)):
             rows = slice(index * self.directions, (index + 1) * self.directions)
-            entry = tuple(part[rows] for part in state)
+            entry = tuple(part[rows].contiguous() for part in state)  # cuDNN asks for it
             x, after = layer(x, entry if len(entry) > 1 else entry[0])
             left.append(after if len(entry) > 1 else (after,))
             if isinstance(x, PackedSequence):

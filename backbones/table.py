@@ -12,6 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from .base import BACKBONES, BackboneSpec, create_backbone, list_backbones
 
+MEASURED_SECONDS = 0.05  # how long each network is timed at least
 SEQUENCE_STEPS = 16  # steps of the sequence that a recurrent network is measured on
 
 
@@ -92,9 +93,10 @@ def count_flops(module: nn.Module, x: Tensor) -> int:
 def _measure(spec: BackboneSpec, batch: int) -> BackboneRow:
     module = create_backbone(spec.name, spec.default_in_shape, seed=0).eval()
     x = example_input(spec, batch, torch.Generator().manual_seed(0))
-    times = []
+    times: list[float] = []
     with torch.no_grad():
-        for _ in range(4):  # the first one warms up
+        module(x)  # warms up
+        while len(times) < 3 or sum(times) < MEASURED_SECONDS:
             start = time.perf_counter()
             module(x)
             times.append(time.perf_counter() - start)
@@ -106,7 +108,7 @@ def _measure(spec: BackboneSpec, batch: int) -> BackboneRow:
         out_features=int(module.out_features),  # type: ignore[arg-type]  # create_backbone checks
         parameters=parameters,
         flops=_recurrent_flops(module) if spec.kind == "recurrent" else count_flops(module, x[:1]),
-        forward_ms=min(times[1:]) * 1e3,
+        forward_ms=min(times) * 1e3,
         batch=batch,
         description=spec.description,
     )
