@@ -21,7 +21,7 @@ class DQNOptions:
     """packaged name or path of weights that the trunk starts from"""
     dueling: bool = False
     """value and advantage streams instead of one linear head (Wang 2016)"""
-    double: bool = True
+    double: bool = False
     """the online network chooses the action that the target network values (van Hasselt 2016)"""
     n_step: int = 3
     """steps of reward before the bootstrap"""
@@ -33,13 +33,13 @@ class DQNOptions:
     """replay memory in transitions; a frame of 84x84 takes 7 kB"""
     learning_starts: int = 10_000
     """transitions in the replay memory before the first update"""
-    batch_size: int = 128
+    batch_size: int = 64
     """transitions in an update"""
     replay_ratio: float = 4.0
     """transitions replayed per agent step: batch_size x updates / steps"""
     optimizer: Literal["adam", "rmsprop"] = "adam"
     """Adam, or the centred RMSProp of Mnih 2015"""
-    learning_rate: float = 2.5e-4
+    learning_rate: float = 2e-4
     """step size of the optimizer"""
     optimizer_eps: float = 1e-5
     """added to the denominator of the optimizer's step"""
@@ -95,7 +95,6 @@ class DQNOptions:
 
 MNIH2015 = DQNOptions(
     backbone="nature",
-    double=False,
     n_step=1,
     num_envs=1,
     buffer_size=1_000_000,
@@ -115,10 +114,10 @@ MNIH2015 = DQNOptions(
 
 PRESETS: dict[str, DQNOptions] = {
     "fast": DQNOptions(),
+    "demo": DQNOptions(learning_starts=5_000, epsilon_steps=50_000, learning_rate=2.5e-4),
     "mnih2015": MNIH2015,
     "mnih2013": DQNOptions(
         backbone="nips2013",
-        double=False,
         n_step=1,
         num_envs=1,
         buffer_size=1_000_000,
@@ -136,7 +135,6 @@ PRESETS: dict[str, DQNOptions] = {
         precision="fp32",
     ),
     "zoo": DQNOptions(
-        double=False,
         n_step=1,
         num_envs=1,
         buffer_size=100_000,

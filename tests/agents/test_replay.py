@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from eightbit.agents.replay import FrameReplay, replay_bytes
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from eightbit.agents.replay import FrameReplay, replay_bytes
 
 GAMMA = 0.9
 
