@@ -88,6 +88,7 @@ bench: $(VENV)/.installed-bench
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/stepping.py
 	$(BIN)/python benchmarks/replay.py
+	$(BIN)/python benchmarks/memory.py
 	$(BIN)/python benchmarks/training.py
 
 clean:

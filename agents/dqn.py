@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
@@ -163,11 +164,7 @@ class DQN:
 
     def _prepare_learning(self) -> None:
         options = self.options
-        self.target = Twin(
-            build_network(self.observation_space.shape, self.num_actions, options).to(self.device),
-            self.precision,
-        )
-        self.target.copy_from(self.online)
+        self.target = Twin(copy.deepcopy(self.network), self.precision)
         self.optimizer = build_optimizer(self.online.master, options)
         self.replay = FrameReplay(
             options.buffer_size,

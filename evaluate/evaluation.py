@@ -98,6 +98,11 @@ def evaluation_options(protocol: Protocol, **changes: object) -> EnvOptions:
     return env_options(protocol, training=False, **changes)
 
 
+def default_epsilon(game: str, protocol: Protocol) -> float:
+    """The protocol's share of random actions; 0 for `gym:` games, which no protocol is about."""
+    return 0.0 if game.startswith(GYM_PREFIX) else PROTOCOLS[protocol].eval_epsilon
+
+
 def evaluate_policy(
     act: Act,
     game: str,
@@ -121,7 +126,7 @@ def evaluate_policy(
         episodes: how many; the protocol's number by default.
         seed: of the environments, the exploration and the bootstrap.
         num_envs: environments side by side; one for each episode by default.
-        epsilon: share of random actions in [0, 1]; the protocol's by default.
+        epsilon: share of random actions in [0, 1]; see `default_epsilon`.
         options: of the environments; `evaluation_options(protocol)` by default.
 
     Raises:
@@ -129,7 +134,7 @@ def evaluate_policy(
     """
     spec = PROTOCOLS[protocol]
     episodes = spec.eval_episodes if episodes is None else episodes
-    epsilon = spec.eval_epsilon if epsilon is None else epsilon
+    epsilon = default_epsilon(game, protocol) if epsilon is None else epsilon
     _check_numbers(episodes, num_envs, epsilon)
     options = evaluation_options(protocol) if options is None else options
     rows = min(num_envs or episodes, episodes)
@@ -177,25 +182,23 @@ def best_constant_action(
     Each action plays `trial_episodes`; the best two then play `episodes` new ones with another
     seed, and the one with the higher mean of those is returned.
     """
-    spec = PROTOCOLS[protocol]
-    episodes = spec.eval_episodes if episodes is None else episodes
-    _check_numbers(min(episodes, trial_episodes), None, spec.eval_epsilon)
+    episodes = PROTOCOLS[protocol].eval_episodes if episodes is None else episodes
+    epsilon = default_epsilon(game, protocol)
+    _check_numbers(min(episodes, trial_episodes), None, epsilon)
     options = evaluation_options(protocol) if options is None else options
     count = count_actions(game, options)
-    trials = _play_constants(
-        game, options, list(range(count)), trial_episodes, seed, spec.eval_epsilon
-    )
+    trials = _play_constants(game, options, list(range(count)), trial_episodes, seed, epsilon)
     means = {
         action: np.mean([item.episode_return for item in done]) for action, done in trials.items()
     }
     finalists = sorted(means, key=lambda action: -means[action])[:2]
-    finals = _play_constants(game, options, finalists, episodes, seed + 1_000, spec.eval_epsilon)
+    finals = _play_constants(game, options, finalists, episodes, seed + 1_000, epsilon)
     returns = {action: [item.episode_return for item in done] for action, done in finals.items()}
     best = max(returns, key=lambda action: float(np.mean(returns[action])))
     score = make_score(canonical_game(game), protocol, returns[best], np.random.default_rng(seed))
     lengths = tuple(item.length for item in finals[best])
     player = f"always {action_names(game, options, count)[best]}"
-    return Evaluation(score, lengths, spec.eval_epsilon, seed, options, player)
+    return Evaluation(score, lengths, epsilon, seed, options, player)
 
 
 def _check_numbers(episodes: int, num_envs: int | None, epsilon: float) -> None:

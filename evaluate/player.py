@@ -12,6 +12,7 @@ import numpy as np
 from ..agents import AGENTS
 from ..envs.options import EnvOptions, Protocol, as_protocol, change_options, env_options
 from ..errors import RunFolderError, UsageError
+from ..train.checkpoints import read_header
 from ..train.runs import RunFolder
 
 _PROTOCOL_FIELDS = ("sticky", "noop_max", "life_loss", "full_action_set", "max_frames")
@@ -30,6 +31,7 @@ class Player:
         run: its folder.
         label: agent and preset in one line.
         agent_steps: of training, over all environments; None where the folder does not tell.
+        frames: emulator frames of training; None where the folder does not tell.
     """
 
     agent: Any
@@ -39,14 +41,7 @@ class Player:
     run: RunFolder
     label: str
     agent_steps: int | None
-
-    @property
-    def frames(self) -> int | None:
-        """Emulator frames of training; agent steps where the game is not an Atari game."""
-        if self.agent_steps is None:
-            return None
-        skip = 1 if self.game == "catch" or self.game.startswith("gym:") else None
-        return self.agent_steps * (skip or self.options.frame_skip)
+    frames: int | None
 
     def best_actions(self, observations: np.ndarray) -> np.ndarray:
         """Greedy actions (n,) int64 for observations (n, *obs)."""
@@ -76,25 +71,27 @@ def load_player(
     settings = folder.config["run"]
     trained_by = as_protocol(settings.get("protocol", Protocol.MNIH2015.value))
     chosen = trained_by if protocol is None else as_protocol(protocol)
-    model, steps = _weights(folder, checkpoint)
+    model, steps, frames = _weights(folder, checkpoint)
     agent_name = str(settings.get("agent", "dqn"))
     agent = AGENTS[agent_name].load_class().load(model, device=device)
     options = _evaluation_options(folder, chosen)
     _check_actions(folder, chosen, trained_by)
     label = f"{agent_name} {settings.get('preset', '')}".strip()
-    return Player(agent, folder.game, chosen, options, folder, label, steps)
+    return Player(agent, folder.game, chosen, options, folder, label, steps, frames)
 
 
-def _weights(folder: RunFolder, checkpoint: str) -> tuple[Path, int | None]:
+def _weights(folder: RunFolder, checkpoint: str) -> tuple[Path, int | None, int | None]:
+    """The weight file, and the agent steps and frames that it was trained for."""
     if checkpoint == "last" and not folder.checkpoints.steps():
         if folder.model.is_file():
-            return folder.model, None
+            return folder.model, None, None
         raise RunFolderError(
             f"{folder.path} has no weights yet: train it with 'eightbit train --resume "
             f"{folder.path}'."
         )
     found = folder.checkpoints.find(checkpoint)
-    return found.model, found.step
+    header = read_header(found.state)
+    return found.model, found.step, int(header["frames"])
 
 
 def _evaluation_options(folder: RunFolder, protocol: Protocol) -> EnvOptions:

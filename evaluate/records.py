@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..envs.options import PROTOCOLS, EnvOptions, Protocol
+from ..envs.options import PROTOCOLS, Protocol
 from ..errors import EightBitError, RunFolderError
 from ..train.checkpoints import write_atomically
 from ..train.runs import describe_machine
-from .scores import TABLE_SOURCE, Score, Source, published_scores
+from .evaluation import Evaluation
+from .scores import TABLE_SOURCE, Score, Source, beats, published_scores
 
 FILE_NAME = "evaluation.json"
 FORMAT = 1
@@ -40,6 +42,17 @@ _PROTOCOL_SCHEMA = _fields_schema(
     }
 )
 
+_CONTROL_SCHEMA = _fields_schema(
+    {
+        "player": _TEXT,
+        "mean": _NUMBER,
+        "interval": {"type": ["array", "null"], "items": _NUMBER, "minItems": 2},
+        "returns": {"type": "array", "items": _NUMBER, "minItems": 1},
+        "epsilon": _NUMBER,
+        "beaten": {"type": ["boolean", "null"]},
+    }
+)
+
 EVALUATION_SCHEMA: dict[str, Any] = _fields_schema(
     {
         "format": {"type": "integer", "enum": [FORMAT]},
@@ -62,6 +75,7 @@ EVALUATION_SCHEMA: dict[str, Any] = _fields_schema(
         "seed": _COUNT,
         "trained_agent_steps": _COUNT_OR_NONE,
         "trained_frames": _COUNT_OR_NONE,
+        "controls": {"type": "array", "items": _CONTROL_SCHEMA},
         "command": _TEXT,
         "versions": {"type": "object"},
     }
@@ -69,8 +83,9 @@ EVALUATION_SCHEMA: dict[str, Any] = _fields_schema(
 """JSON Schema (the part of it that `check_schema` knows) of evaluation.json.
 
 Returns, mean and interval are raw game points; `lengths` are agent steps; `epsilon` is null and
-`lengths` may be null where the source is the training log; `trained_*` are null when the player
-was not trained (random play, a constant action).
+`lengths` may be null where the source is the training log; `trained_*` are null where the run
+does not tell. `controls` were played under the same protocol; `beaten` tells whether the score is
+higher by more than both intervals, null where one of them has none.
 """
 
 _TYPES: dict[str, tuple[type, ...]] = {
@@ -116,40 +131,49 @@ def check_schema(value: Any, schema: dict[str, Any], where: str = "record") -> N
             check_schema(item, schema.get("items", {}), f"{where}[{index}]")
 
 
+def control_record(control: Evaluation, score: Score) -> dict[str, Any]:
+    """One item of `controls`: a control, and whether `score` beats it."""
+    known = control.score.interval is not None and score.interval is not None
+    return {
+        "player": control.player,
+        "mean": control.score.mean,
+        "interval": None if control.score.interval is None else list(control.score.interval),
+        "returns": list(control.score.returns),
+        "epsilon": control.epsilon,
+        "beaten": beats(score, control.score) if known else None,
+    }
+
+
 def evaluation_record(
-    score: Score,
+    played: Evaluation,
     *,
-    epsilon: float | None,
-    seed: int,
     command: str,
-    lengths: tuple[int, ...] | None = None,
-    env_options: EnvOptions | None = None,
+    controls: Sequence[Evaluation] = (),
     trained_agent_steps: int | None = None,
     trained_frames: int | None = None,
 ) -> dict[str, Any]:
     """The dictionary that evaluation.json holds; it fits `EVALUATION_SCHEMA`.
 
     Args:
-        score: returns with protocol and interval.
-        epsilon: share of random actions of the episodes played; None for the training log.
-        seed: of the environments, the exploration and the bootstrap.
+        played: the score and how it came about.
         command: what repeats the evaluation.
-        lengths: agent steps of each episode, None where unknown.
-        env_options: the options that the environments were made with.
+        controls: other players under the same protocol.
         trained_agent_steps: agent steps of training over all environments.
         trained_frames: emulator frames of training over all environments.
     """
+    score = played.score
+    from_log = score.source is Source.TRAINING_LOG
     published = published_scores(score.game)
     record = {
         "format": FORMAT,
         "game": score.game,
         "protocol": score.protocol.value,
         "protocol_fields": dataclasses.asdict(PROTOCOLS[score.protocol]),
-        "env_options": {} if env_options is None else dataclasses.asdict(env_options),
+        "env_options": dataclasses.asdict(played.options),
         "source": score.source.value,
         "episodes": len(score.returns),
         "returns": list(score.returns),
-        "lengths": None if lengths is None else list(lengths),
+        "lengths": None if from_log else list(played.lengths),
         "mean": score.mean,
         "interval": None if score.interval is None else list(score.interval),
         "interval_method": "95 % percentile bootstrap of the mean, 10,000 resamples",
@@ -157,10 +181,11 @@ def evaluation_record(
         "human_normalised_source": TABLE_SOURCE,
         "published_random": None if published is None else published.random,
         "published_human": None if published is None else published.human,
-        "epsilon": epsilon,
-        "seed": seed,
+        "epsilon": None if from_log else played.epsilon,
+        "seed": played.seed,
         "trained_agent_steps": trained_agent_steps,
         "trained_frames": trained_frames,
+        "controls": [control_record(control, score) for control in controls],
         "command": command,
         "versions": describe_machine()["versions"],
     }

@@ -12,9 +12,9 @@ import gymnasium
 import numpy as np
 
 from ..envs.games import game_facts
-from ..envs.options import PROTOCOLS, EnvOptions
+from ..envs.options import EnvOptions
 from ..errors import UsageError
-from .evaluation import GYM_PREFIX, action_names
+from .evaluation import GYM_PREFIX, action_names, default_epsilon
 from .panel import Moment, Overlay, pixel_factors
 from .player import Player, load_player
 from .saliency import Saliency, saliency_map
@@ -76,7 +76,8 @@ class Stage:
         fallback = int(self._env.metadata.get("render_fps") or _DEFAULT_RATE)
         self.rate = game_facts(game).frame_rate if self.atari else fallback
         self._env.reset(seed=0)
-        self.screen = self._picture().shape[:2]
+        height, width = self._picture().shape[:2]
+        self.screen = (height, width)
 
     def reset(self, seed: int | None) -> np.ndarray:
         """Begins a game; returns the first observation (*obs)."""
@@ -100,7 +101,12 @@ class Stage:
         self._env.close()
 
     def _picture(self) -> np.ndarray:
-        frame = np.asarray(self._env.render())
+        try:
+            frame = np.asarray(self._env.render())
+        except gymnasium.error.DependencyNotInstalled:
+            raise UsageError(
+                "this environment draws itself with pygame: write 'pip install eightbit[play]'."
+            ) from None
         return np.repeat(frame[..., None], 3, axis=2) if frame.ndim == 2 else frame
 
 
@@ -110,7 +116,10 @@ def _make_env(game: str, options: EnvOptions, atari: bool) -> gymnasium.Env[Any,
 
         return AtariEnv(game, options, render_mode="rgb_array", record_frames=True)
     if game.startswith(GYM_PREFIX):
-        return gymnasium.make(game[len(GYM_PREFIX) :], render_mode="rgb_array")
+        try:
+            return gymnasium.make(game[len(GYM_PREFIX) :], render_mode="rgb_array")
+        except (gymnasium.error.Error, TypeError) as error:
+            raise UsageError(f"{game} cannot be watched: {error}.") from error
     from ..envs.catch import CatchEnv
 
     return CatchEnv(options, render_mode="rgb_array")
@@ -234,8 +243,9 @@ def _frames_of(
     player: Player, stage: Stage, settings: WatchSettings
 ) -> tuple[Iterator[np.ndarray], tuple[int, int]]:
     """The frames, and their (width, height)."""
-    spec = PROTOCOLS[player.protocol]
-    epsilon = spec.eval_epsilon if settings.epsilon is None else settings.epsilon
+    epsilon = settings.epsilon
+    if epsilon is None:
+        epsilon = default_epsilon(player.game, player.protocol)
     overlay = None
     if settings.overlay:
         title = player.game.removeprefix(GYM_PREFIX).replace("_", " ").upper()

@@ -7,9 +7,10 @@ import math
 import numpy as np
 import pytest
 
-from eightbit.envs.options import PROTOCOLS, Protocol
+from eightbit.envs.options import PROTOCOLS, EnvOptions, Protocol
 from eightbit.errors import EightBitError, RunFolderError, UsageError
 from eightbit.evaluate import records, scores
+from eightbit.evaluate.evaluation import Evaluation
 from eightbit.evaluate.training_log import (
     TrainingLog,
     read_training_log,
@@ -92,9 +93,13 @@ def test_beating_needs_a_gap_wider_than_both_intervals():
         scores.beats(make([21.0]), wide)
 
 
+def played(score, player="agent"):
+    return Evaluation(score, (900, 901), 0.05, 3, EnvOptions(), player)
+
+
 def record(**changes):
-    arguments = {"epsilon": 0.05, "seed": 3, "command": "eightbit evaluate RUN"}
-    return records.evaluation_record(make([20.0, 21.0]), **{**arguments, **changes})
+    arguments = {"command": "eightbit evaluate RUN", **changes}
+    return records.evaluation_record(played(make([20.0, 21.0])), **arguments)
 
 
 def test_evaluation_json_names_the_protocol_and_each_of_its_fields(tmp_path):
@@ -107,6 +112,20 @@ def test_evaluation_json_names_the_protocol_and_each_of_its_fields(tmp_path):
     assert stored["trained_frames"] == 40 and stored["source"] == "evaluation"
     assert records.read_record(tmp_path) == stored
     assert [path.name for path in tmp_path.iterdir()] == ["evaluation.json"]
+
+
+def test_controls_are_stored_with_whether_they_are_beaten():
+    controls = [
+        played(make([-21.0, -20.0]), "random play"),
+        played(make([20.0, 21.5]), "always UP"),
+        played(make([3.0]), "once"),
+    ]
+    stored = record(controls=controls)["controls"]
+    assert [(one["player"], one["beaten"]) for one in stored] == [
+        ("random play", True),
+        ("always UP", False),
+        ("once", None),
+    ]
 
 
 @pytest.mark.parametrize("field", sorted(records.EVALUATION_SCHEMA["required"]))

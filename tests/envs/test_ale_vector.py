@@ -1,0 +1,227 @@
+"""The traps of ALE's vectorizer do not reach our users."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+from ale_py.vector_env import AtariVectorEnv
+from gymnasium.vector import AutoresetMode
+from gymnasium.wrappers.vector import RecordEpisodeStatistics
+
+import eightbit  # noqa: F401  # registers the games
+from eightbit.envs import EnvStepper, game_facts, list_games, make_vec
+
+SAME = AutoresetMode.SAME_STEP
+
+
+def play(env: Any, steps: int, seed: int = 1) -> list[Any]:
+    env.reset(seed=seed)
+    rng = np.random.default_rng(seed)
+    n, actions = env.num_envs, int(env.single_action_space.n)
+    return [env.step(rng.integers(0, actions, n)) for _ in range(steps)]
+
+
+def test_rewards_are_raw_where_the_vectorizer_clips_them():
+    ours = np.concatenate([step[1] for step in play(make_vec("seaquest", 4), 250)])
+    theirs = np.concatenate([step[1] for step in play(AtariVectorEnv("seaquest", 4), 250)])
+    assert set(np.unique(theirs)) == {0, 1}
+    assert {0.0, 20.0} <= set(np.unique(ours)) and ours.dtype == np.float32
+
+
+def test_a_lost_life_ends_learning_but_neither_the_game_nor_its_score():
+    stepper = EnvStepper(make_vec("breakout", 4, autoreset_mode=SAME))
+    stepper.reset(3)
+    rng = np.random.default_rng(0)
+    lives = games = 0
+    score = np.zeros(4)
+    for _ in range(400):
+        record = stepper.step(rng.integers(0, 4, 4))
+        score += record.rewards
+        lost = record.terminated & ~record.episode_over
+        lives += lost.sum()
+        assert set(record.final_observations) == set(np.flatnonzero(record.episode_over))
+        for episode in record.episodes:
+            assert episode.episode_return == score[episode.env_index]
+            score[episode.env_index] = 0
+            games += 1
+    # Five lives: four of them are lost before the one that ends the game.
+    assert games >= 4 and 4 * games <= lives < 4 * (games + 4)
+
+
+def test_without_life_loss_only_the_end_of_the_game_is_terminal():
+    stepper = EnvStepper(make_vec("breakout", 4, life_loss=False))
+    stepper.reset(3)
+    rng = np.random.default_rng(0)
+    records = [stepper.step(rng.integers(0, 4, 4)) for _ in range(250)]
+    assert all(np.array_equal(r.terminated, r.episode_over) for r in records)
+    assert any(r.episode_over.any() for r in records)
+
+
+@pytest.mark.parametrize("game", ["breakout", "seaquest", "pong", "amidar"])
+def test_lives_are_told_as_the_vectorizer_tells_them(game):
+    """`life_loss_info` of the engine is the oracle for which steps lose a life or a game."""
+    ours = make_vec(game, 4, fire=False, autoreset_mode=SAME)
+    theirs = AtariVectorEnv(
+        *(game, 4),
+        life_loss_info=True,
+        reward_clipping=False,
+        use_fire_reset=False,
+        autoreset_mode="SameStep",
+    )
+    ends = 0
+    for mine, other in zip(play(ours, 500), play(theirs, 500), strict=True):
+        lost = mine[4]["life_lost"]
+        assert np.array_equal(mine[0], other[0])
+        assert np.array_equal(mine[2] | lost, other[2])
+        assert not (mine[2] & lost).any()
+        ends += int((mine[2] | lost).sum())
+    assert ends > 0 or game == "pong"
+
+
+def test_fire_is_pressed_after_a_lost_life_and_the_record_says_so():
+    stepper = EnvStepper(make_vec("breakout", 2))
+    stepper.reset(0)
+    assert game_facts("breakout").has_fire
+    lost = np.zeros(2, np.bool_)
+    presses = games = 0
+    for _ in range(600):
+        record = stepper.step(np.zeros(2, np.int64))
+        assert np.array_equal(record.actions, np.where(lost, 1, 0))
+        lost = record.terminated & ~record.episode_over
+        presses += int(lost.sum())
+        games += len(record.episodes)
+    # An agent that never fires would wait for ever after its first lost life.
+    assert presses >= 8 and games >= 2
+
+
+def test_without_fire_a_passive_agent_never_loses_a_second_life():
+    stepper = EnvStepper(make_vec("breakout", 1, fire=False))
+    stepper.reset(0)
+    assert not any(stepper.step(np.zeros(1, np.int64)).terminated.any() for _ in range(300))
+
+
+def test_a_game_without_fire_keeps_the_given_action():
+    assert not game_facts("freeway").has_fire
+    stepper = EnvStepper(make_vec("freeway", 1))
+    stepper.reset(0)
+    assert stepper.step(np.array([1])).actions.tolist() == [1]
+
+
+@pytest.mark.parametrize("mode", list(AutoresetMode))
+@pytest.mark.parametrize(("max_frames", "steps"), [(400, 100), (402, 101)])
+def test_the_time_limit_counts_frames_and_truncates(mode, max_frames, steps):
+    stepper = EnvStepper(make_vec("pong", 2, max_frames=max_frames, autoreset_mode=mode))
+    twin = EnvStepper(make_vec("pong", 2, max_frames=10 * max_frames, autoreset_mode=mode))
+    assert np.array_equal(stepper.reset(5), twin.reset(5))
+    noop = np.zeros(2, np.int64)
+    for _ in range(steps - 1):
+        assert not stepper.step(noop).episode_over.any()
+        twin.step(noop)
+    record, uncut = stepper.step(noop), twin.step(noop)
+    assert record.truncated.all() and not record.terminated.any() and record.episode_over.all()
+    assert [episode.length for episode in record.episodes] == [steps, steps]
+    for row in range(2):
+        # What a game without the limit shows at this moment is what to bootstrap from.
+        assert np.array_equal(record.final_observations[row], uncut.observations[row])
+        assert (record.observations[row, :3] == 0).all() and record.observations[row, 3].any()
+
+
+def test_one_step_is_four_frames_and_the_newest_screen_is_last():
+    env = make_vec("pong", 2)
+    observations, infos = env.reset(seed=0)
+    for _ in range(10):
+        after, _, _, _, later = env.step(np.array([2, 3]))
+        assert (later["frame_number"] - infos["frame_number"] == 4).all()
+        assert np.array_equal(after[:, :3], observations[:, 1:])
+        observations, infos = after, later
+
+
+def test_no_op_starts_differ_between_rows():
+    infos = make_vec("pong", 4).reset(seed=0)[1]
+    assert infos["frame_number"].tolist() == [16, 12, 13, 16]
+    assert make_vec("pong", 4, noop_max=0).reset(seed=0)[1]["frame_number"].tolist() == [1] * 4
+
+
+def test_without_a_seed_games_differ_from_run_to_run():
+    begins = {tuple(make_vec("pong", 8).reset()[1]["frame_number"]) for _ in range(2)}
+    assert len(begins) == 2
+
+
+@pytest.mark.parametrize("sticky", [0.0, 0.25])
+def test_trajectories_depend_on_the_seed_and_not_on_threads(sticky):
+    def run(threads: int, seed: int) -> str:
+        stepper = EnvStepper(make_vec("breakout", 4, num_threads=threads, sticky=sticky))
+        digest = hashlib.sha256(stepper.reset(seed))
+        rng = np.random.default_rng(0)
+        for _ in range(120):
+            record = stepper.step(rng.integers(0, 4, 4))
+            digest.update(record.observations)
+            digest.update(record.rewards)
+        return digest.hexdigest()
+
+    assert run(1, 7) == run(2, 7) == run(4, 7)
+    assert run(1, 7) != run(1, 8)
+
+
+def test_same_step_tells_final_observations_only_of_the_rows_that_ended():
+    env = make_vec("breakout", 4, max_frames=200, autoreset_mode=SAME)
+    seen = 0
+    for _, _, terminated, truncated, infos in play(env, 60):
+        ended = terminated | truncated
+        assert ("final_obs" in infos) == ended.any()
+        if ended.any():
+            assert np.array_equal(infos["_final_obs"], ended)
+            assert [obs is not None for obs in infos["final_obs"]] == ended.tolist()
+            assert np.array_equal(infos["_final_info"], ended)
+            seen += 1
+    assert seen > 0
+
+
+@pytest.mark.parametrize("mode", list(AutoresetMode))
+def test_gymnasium_statistics_count_whole_games_with_raw_rewards(mode):
+    env = RecordEpisodeStatistics(
+        gymnasium.make_vec("eightbit/Breakout-v5", num_envs=3, autoreset_mode=mode)
+    )
+    env.reset(seed=2)
+    stepper = EnvStepper(make_vec("breakout", 3, autoreset_mode=SAME))
+    stepper.reset(2)
+    actions = np.array([1, 2, 3])
+    expected = [e for _ in range(200) for e in stepper.step(actions).episodes]
+    for _ in range(220):
+        _, _, terminated, truncated, _ = env.step(actions)
+        if mode == AutoresetMode.DISABLED and (terminated | truncated).any():
+            env.reset(options={"reset_mask": terminated | truncated})
+    count = min(len(expected), 3)
+    assert count > 0
+    assert list(env.return_queue)[:count] == [e.episode_return for e in expected[:count]]
+    assert list(env.length_queue)[:count] == [e.length for e in expected[:count]]
+
+
+def test_send_returns_before_the_step_is_done_and_recv_gives_it():
+    one, other = make_vec("pong", 2), make_vec("pong", 2)
+    one.reset(seed=1)
+    other.reset(seed=1)
+    actions = np.array([2, 3])
+    for _ in range(5):
+        one.send(actions)
+        for got, want in zip(one.recv()[:4], other.step(actions)[:4], strict=True):
+            assert np.array_equal(got, want)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("game", list_games())
+def test_every_game_plays_and_is_cut_at_the_time_limit(game):
+    stepper = EnvStepper(make_vec(game, 2, max_frames=80, autoreset_mode=SAME))
+    assert stepper.reset(0).shape == (2, 4, 84, 84)
+    assert stepper.num_actions == len(game_facts(game).actions)
+    rng = np.random.default_rng(0)
+    lengths = [
+        episode.length
+        for _ in range(45)
+        for episode in stepper.step(rng.integers(0, stepper.num_actions, 2)).episodes
+    ]
+    assert lengths and max(lengths) <= 20

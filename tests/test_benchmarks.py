@@ -1,0 +1,161 @@
+"""Records of benchmarks are whole, and a record with something missing is refused."""
+
+from __future__ import annotations
+
+import copy
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+BENCHMARKS = ROOT / "benchmarks"
+SCRIPTS = ("memory", "replay", "startup", "stepping", "training")
+RECORDS = sorted((BENCHMARKS / "results").glob("*.json"))
+
+
+def load(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, BENCHMARKS / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def measure() -> ModuleType:
+    return load("measure")
+
+
+@pytest.fixture
+def record(measure: ModuleType, tmp_path: Path) -> dict[str, Any]:
+    """A small record as the program writes it, read back."""
+    report = measure.Report("example", {"repeats": 3}, with_matmul=False)
+    report.matmul = {"fp32": 100.0, "bf16": 400.0}
+    ours = measure.Row(
+        "ours", "eightbit", "steps/s", [300.0, 330.0, 270.0], 2, precision="bf16", gflops=100.0
+    )
+    peer = measure.Row("SB3", "stable-baselines3", "steps/s", [100.0, 100.0, 100.0], 2)
+    report.rows += [ours, peer]
+    report.ratios.append(measure.compare("ours to SB3", ours, peer, bar=2.5))
+    path = report.finish(tmp_path)
+    return json.loads(path.read_text())
+
+
+def test_a_record_says_what_was_measured(measure: ModuleType, record: dict[str, Any]) -> None:
+    measure.check_record(record)
+    assert record["rows"][0]["value"] == 300.0
+    assert record["rows"][0]["matmul_share"] == 0.25
+    assert record["ratios"][0]["values"] == [3.0, 3.3, 2.7]
+    assert record["ratios"][0]["median"] == 3.0
+    assert record["ratios"][0]["reached"] is True
+    assert record["machine"]["cores"] >= 1
+    assert record["versions"]["torch"]
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (("schema",), 99),
+        (("machine", "processor"), None),
+        (("versions",), {}),
+        (("rows",), []),
+        (("rows", 0, "threads"), None),
+        (("rows", 0, "value"), 1.0),
+        (("rows", 0, "repeats"), []),
+        (("rows", 0, "matmul_share"), None),
+        (("rows", 1, "name"), "ours"),
+        (("ratios", 0, "numerator"), "nobody"),
+        (("ratios", 0, "reached"), None),
+    ],
+)
+def test_a_record_that_lacks_something_is_refused(
+    measure: ModuleType, record: dict[str, Any], path: tuple[Any, ...], value: Any
+) -> None:
+    broken = copy.deepcopy(record)
+    inner = broken
+    for part in path[:-1]:
+        inner = inner[part]
+    inner[path[-1]] = value
+    with pytest.raises(ValueError, match=r"record|machine|versions|row|ratio"):
+        measure.check_record(broken)
+
+
+@pytest.mark.parametrize("field", ["date", "command", "commit", "matmul_gflops", "settings"])
+def test_a_record_without_a_field_is_refused(
+    measure: ModuleType, record: dict[str, Any], field: str
+) -> None:
+    del record[field]
+    with pytest.raises(ValueError, match=f"{field} is missing"):
+        measure.check_record(record)
+
+
+@pytest.mark.parametrize("path", RECORDS, ids=lambda path: path.stem)
+def test_every_record_in_the_repository_is_whole(measure: ModuleType, path: Path) -> None:
+    record = json.loads(path.read_text())
+    measure.check_record(record)
+    assert record["benchmark"] == path.stem
+    assert (BENCHMARKS / f"{path.stem}.py").exists()
+    assert str(ROOT) not in path.read_text()
+
+
+def test_measurements_are_taken_one_after_the_other_in_changing_order(measure: ModuleType) -> None:
+    order: list[str] = []
+    works = {name: lambda name=name: order.append(name) or 1.0 for name in ("a", "b")}
+    taken = measure.in_turn(works, 3)
+    assert order == ["a", "b", "b", "a", "a", "b"]
+    assert taken == {"a": [1.0] * 3, "b": [1.0] * 3}
+
+
+def test_a_rate_is_the_amount_by_the_seconds_it_took(measure: ModuleType) -> None:
+    import time
+
+    def work() -> int:
+        time.sleep(0.01)
+        return 5
+
+    assert 300 < measure.rate(work, 0.1) <= 500
+
+
+def test_make_bench_runs_every_benchmark() -> None:
+    found = {path.stem for path in BENCHMARKS.glob("*.py")} - {"measure"}
+    assert found == set(SCRIPTS)
+    makefile = (ROOT / "Makefile").read_text()
+    assert all(f"benchmarks/{name}.py" in makefile for name in SCRIPTS)
+
+
+TINY = {
+    "replay": ("--capacity=200", "--large-capacity=400", "--seconds=0.01", "--repeats=2"),
+    "stepping": ("--num-envs=2", "--seconds=0.05", "--repeats=2"),
+    "startup": ("--repeats=1",),
+    "training": (
+        "--steps=40",
+        "--preset-steps=64",
+        "--warmup=300",
+        "--buffer-size=400",
+        "--repeats=2",
+        "--threads=1",
+    ),
+    "memory": ("--frames=4000",),
+}
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_each_benchmark_runs_and_writes_a_whole_record(
+    measure: ModuleType, name: str, tmp_path: Path
+) -> None:
+    script = BENCHMARKS / f"{name}.py"
+    command = [sys.executable, str(script), *TINY[name], "--out", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    record = json.loads((tmp_path / f"{name}.json").read_text())
+    measure.check_record(record)
+    assert len(record["rows"]) >= 2
