@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import argparse
-import contextlib
 import dataclasses
-import io
-import re
 import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 from . import __version__
+from .arguments import parse, parse_run, peek, with_value
 from .errors import EightBitError, UnknownNameError, UsageError
 
 if TYPE_CHECKING:
-    from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
-
-    from .evaluate.player import Player
     from .train.agents import Evaluate
     from .train.session import RunRequest
 
@@ -81,7 +75,7 @@ def _train(given: list[str]) -> int:
     from .train.runs import CONFIG, RunFolder, read_config
     from .train.session import RunRequest, resume_run, start_run
 
-    told = _peek(given, "agent", "preset", "config", "resume")
+    told = peek(given, "agent", "preset", "config", "resume")
     if "config" in told and "resume" in told:
         raise UsageError("--config starts a new run and --resume continues one: give one of them.")
     config: Mapping[str, Any] = {"run": {}, "options": {}}
@@ -105,8 +99,8 @@ def _train(given: list[str]) -> int:
         ],
         namespace={"__doc__": _TRAIN_DOC},
     )
-    tokens = _with_value(given, "--save-replay", yes="yes", no="no", known=("auto", "yes", "no"))
-    parsed = _parse(command, tokens, "train")
+    tokens = with_value(given, "--save-replay", yes="yes", no="no", known=("auto", "yes", "no"))
+    parsed = parse(command, tokens, "train")
     request, options = _named_game(parsed.run), getattr(parsed, agent.name)
     if folder is not None:
         result = resume_run(folder, request, options, evaluate=_evaluator(request))
@@ -183,137 +177,35 @@ def _evaluator(request: RunRequest) -> Evaluate | None:
 # ---------------------------------------------------------------------- evaluate and watch
 
 
-@dataclass(frozen=True)
-class EvaluateOptions:
-    """Options of `eightbit evaluate`."""
-
-    protocol: str | None = None
-    """rules of the games; those of the training by default"""
-    episodes: int | None = None
-    """games to play; the protocol's number by default"""
-    controls: bool = False
-    """score random play and the best constant action beside it"""
-    checkpoint: str = "last"
-    """which weights: last, best, or a number of agent steps"""
-    seed: int = 0
-    """of the games, the exploration and the bootstrap"""
-    device: str = "auto"
-    """where the network computes: auto, cpu, cuda, mps"""
-
-
 def _evaluate(given: list[str]) -> int:
     """Scores a run by a protocol of the literature and writes evaluation.json."""
-    parsed = _parse_run(EvaluateOptions, given, "evaluate")
-    options = parsed.options
-    from .envs.options import PROTOCOLS
-    from .evaluate.player import load_player
+    from .evaluate.report import EvaluationSettings, evaluate_run, print_controls
 
-    player = load_player(
-        parsed.run,
-        protocol=options.protocol,
-        checkpoint=options.checkpoint,
-        device=options.device,
+    parsed = parse_run(EvaluationSettings, given, "evaluate", doc=_evaluate.__doc__)
+    report = evaluate_run(
+        parsed.run, parsed.options, command=shlex.join(["eightbit", "evaluate", *given])
     )
-    command = shlex.join(["eightbit", "evaluate", *given])
-    if PROTOCOLS[player.protocol].score_from_training and not player.game.startswith("gym:"):
-        record = _score_of_training(player, options, command)
-    else:
-        record = _score_of_games(player, options, command)
-    from .evaluate.records import write_record
+    if report.controls:
+        print_controls(report)
     from .train.card import write_card
+    from .train.runs import RunFolder
 
-    print(f"written to {write_record(player.run.path, record)}")
-    write_card(player.run)
+    write_card(RunFolder.open(parsed.run))
+    print(f"written to {report.path}")
     return 0
-
-
-def _score_of_games(player: Player, options: EvaluateOptions, command: str) -> dict[str, Any]:
-    """Plays the protocol's games, and the controls where asked for; prints and records them."""
-    from .evaluate.evaluation import best_constant_action, evaluate_policy, random_play
-    from .evaluate.records import evaluation_record
-    from .evaluate.scores import beats
-
-    arguments: dict[str, Any] = {
-        "episodes": options.episodes,
-        "seed": options.seed,
-        "options": player.options,
-    }
-    # A protocol's exploration keeps a console's games from repeating; others vary by themselves.
-    epsilon = 0.0 if player.game.startswith("gym:") else None
-    played = evaluate_policy(
-        player.best_actions, player.game, player.protocol, epsilon=epsilon, **arguments
-    )
-    print(f"agent: {played.score.describe()}")
-    record = evaluation_record(
-        played.score,
-        epsilon=played.epsilon,
-        seed=options.seed,
-        command=command,
-        lengths=played.lengths,
-        env_options=player.options,
-        trained_agent_steps=player.agent_steps,
-        trained_frames=player.frames,
-    )
-    controls = []
-    for control in (random_play, best_constant_action) if options.controls else ():
-        other = control(player.game, player.protocol, **arguments)
-        verdict = "yes" if beats(played.score, other.score) else "no"
-        print(f"{other.player}: {other.score.describe()}")
-        print(f"    the agent is above it by more than both intervals: {verdict}")
-        controls.append(
-            {
-                "player": other.player,
-                "mean": other.score.mean,
-                "interval": list(other.score.interval or ()) or None,
-                "returns": list(other.score.returns),
-                "beaten": verdict == "yes",
-            }
-        )
-    return {**record, "controls": controls} if controls else record
-
-
-def _score_of_training(player: Player, options: EvaluateOptions, command: str) -> dict[str, Any]:
-    """The score that a protocol takes from the training log; prints and records it."""
-    import numpy as np
-
-    from .evaluate.records import evaluation_record
-    from .evaluate.training_log import FILE_NAME, read_training_log, training_score
-
-    name, trained_by = player.protocol.value, player.run.config["run"]["protocol"]
-    if name != trained_by:
-        raise UsageError(
-            f"a score of {name} comes from training by {name}, and this run was trained by "
-            f"{trained_by}: train one with --protocol {name}."
-        )
-    if options.episodes is not None or options.controls or options.checkpoint != "last":
-        raise UsageError(
-            f"the score of {name} comes from the training log: leave --episodes, --controls and "
-            "--checkpoint out."
-        )
-    log = read_training_log(player.run.path / FILE_NAME)
-    score = training_score(player.game, player.protocol, log, np.random.default_rng(options.seed))
-    print(f"{name} takes its score from the training log, so no games are played.")
-    print(f"agent: {score.describe()}")
-    return evaluation_record(
-        score,
-        epsilon=None,
-        seed=options.seed,
-        command=command,
-        env_options=None,
-        trained_agent_steps=player.agent_steps,
-        trained_frames=player.frames,
-    )
 
 
 def _watch(given: list[str]) -> int:
     """Lets a run play, into a video or a window."""
     from .evaluate.watch import WatchSettings, watch_run
 
-    tokens = _with_value(given, "--window", yes="True", no="False", known=("True", "False", "None"))
-    tokens = _with_value(
+    tokens = with_value(given, "--window", yes="True", no="False", known=("True", "False", "None"))
+    tokens = with_value(
         tokens, "--saliency", yes="perturbation", no="None", known=("perturbation", "gradient")
     )
-    parsed = _parse_run(WatchSettings, tokens, "watch", output="the video to write, *.mp4")
+    parsed = parse_run(
+        WatchSettings, tokens, "watch", doc=_watch.__doc__, output="the video to write, *.mp4"
+    )
     path = watch_run(parsed.run, Path(parsed.output) if parsed.output else None, parsed.options)
     if path is not None:
         print(f"written to {path}")
@@ -397,146 +289,6 @@ def _list_backbones() -> None:
     for line in [heads, *rows]:
         cells = [f"{cell:{width}}" for cell, width in zip(line[:-1], widths, strict=True)]
         print("  ".join([*cells, line[-1]]))
-
-
-# ---------------------------------------------------------------------------------- parsing
-
-
-def _peek(given: Sequence[str], *names: str) -> dict[str, str]:
-    """The values of some options, before the defaults of all others can be known."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    for name in names:
-        parser.add_argument(f"--{name}")
-    try:
-        known, _ = parser.parse_known_args(list(given))
-    except argparse.ArgumentError as error:
-        raise UsageError(f"{error}.") from None
-    return {name: value for name, value in vars(known).items() if value is not None}
-
-
-def _parse(command: type, given: Sequence[str], name: str) -> Any:
-    """An instance of a dataclass made from the command line, of which its fields are the options.
-
-    Raises:
-        UnknownNameError: an option does not exist.
-        UsageError: a value is missing or does not fit.
-        SystemExit: after --help, with 0.
-    """
-    import tyro
-
-    conf = (tyro.conf.OmitArgPrefixes, tyro.conf.EnumChoicesFromValues)
-    complaint = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(complaint):
-            parsed, unknown = tyro.cli(
-                command,
-                args=list(given),
-                prog=f"eightbit {name}",
-                return_unknown_args=True,
-                registry=_number_rules(),
-                config=conf,
-            )
-    except SystemExit as stop:
-        if not stop.code:
-            raise
-        raise UsageError(_sentence(complaint.getvalue(), name)) from None
-    option = next((token for token in unknown if token.startswith("-")), None)
-    if option is not None:
-        known = [f"--{one.replace('_', '-')}" for one in _field_names(command)]
-        written = option.partition("=")[0].replace("_", "-")
-        raise UnknownNameError("option", written, known, f"eightbit {name} --help")
-    if unknown:
-        raise UsageError(f"{unknown[0]!r} is one word too many; 'eightbit {name} --help' helps.")
-    return parsed
-
-
-def _parse_run(options: type, given: Sequence[str], name: str, *, output: str = "") -> Any:
-    """Parses `eightbit <name> RUN` with the fields of `options`, and -o where there is an output.
-
-    Returns an object with `run`, `options` and, where asked for, `output`.
-    """
-    import tyro
-
-    run = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN", help="the run folder")]
-    fields: list[Any] = [("run", run, field(default=""))]
-    if output:
-        path = tyro.conf.arg(aliases=["-o"], metavar="FILE", help=output)
-        fields.append(("output", Annotated[str, path], field(default="")))
-    fields.append(("options", options, field(default=options())))
-    doc = {"__doc__": COMMANDS[name].__doc__}
-    parsed = _parse(dataclasses.make_dataclass("Command", fields, namespace=doc), given, name)
-    if not parsed.run:
-        raise UsageError(f"which run? Write 'eightbit {name} RUN' with the folder of a run.")
-    return parsed
-
-
-def _with_value(
-    given: Sequence[str], option: str, *, yes: str, no: str, known: Sequence[str]
-) -> list[str]:
-    """Writes the flags --x and --no-x as the values of an option that has further ones."""
-    tokens: list[str] = []
-    for index, token in enumerate(given):
-        following = given[index + 1] if index + 1 < len(given) else ""
-        if token == f"--no-{option.removeprefix('--')}":
-            tokens += [option, no]
-        elif token == option and following not in known:
-            tokens += [option, yes]
-        else:
-            tokens.append(token)
-    return tokens
-
-
-def _field_names(kind: Any) -> list[str]:
-    names: list[str] = []
-    for one in dataclasses.fields(kind):
-        if dataclasses.is_dataclass(one.default):
-            names += _field_names(one.default)
-        else:
-            names.append(one.name)
-    return names
-
-
-def _sentence(complaint: str, name: str) -> str:
-    """tyro's framed complaint as one sentence."""
-    lines = [line.strip("│ ").strip() for line in complaint.splitlines()]
-    lines = [line for line in lines if line and not line.startswith(("╭", "╰"))]
-    rule = next((i for i, line in enumerate(lines) if line.startswith("─")), len(lines))
-    text = " ".join(lines[:rule])
-    if "Got errors:" in text:  # of each type that an option may have; the last is the telling one
-        what = text.partition(":")[0]
-        text = f"{what}: {re.split(r'- <[^>]*>: ', text)[-1]}"
-    return f"{text.rstrip('.')}; 'eightbit {name} --help' shows what is possible."
-
-
-def _number_rules() -> ConstructorRegistry:
-    """Whole numbers may be written 500_000, 500k or 10M."""
-    from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec
-
-    registry = ConstructorRegistry()
-
-    @registry.primitive_rule
-    def whole_number(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
-        if info.type is not int:
-            return None
-        return PrimitiveConstructorSpec(
-            nargs=1,
-            metavar="INT",
-            instance_from_str=lambda words: whole(words[0]),
-            is_instance=lambda value: isinstance(value, int) and not isinstance(value, bool),
-            str_from_instance=lambda value: [str(value)],
-        )
-
-    return registry
-
-
-def whole(text: str) -> int:
-    """10M, 500k, 2.5M or 1_000 as a whole number; raises ValueError for anything else."""
-    match = re.fullmatch(r"([+-]?\d[\d_]*(?:\.\d+)?)([kKmM]?)", text)
-    if match:
-        number = float(match[1]) * {"": 1, "k": 1_000, "m": 1_000_000}[match[2].lower()]
-        if number.is_integer():
-            return int(number)
-    raise ValueError(f"{text!r} is no whole number, written like 500000, 500k or 10M")
 
 
 COMMANDS: dict[str, Callable[[list[str]], int]] = {

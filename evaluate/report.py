@@ -13,7 +13,7 @@ from rich.table import Table
 
 from ..envs.options import PROTOCOLS, Protocol
 from ..errors import UsageError
-from .evaluation import Evaluation, best_constant_action, evaluate_policy, random_play
+from .evaluation import GYM_PREFIX, Evaluation, best_constant_action, evaluate_policy, random_play
 from .player import Player, load_player
 from .records import evaluation_record, write_record
 from .scores import (
@@ -93,7 +93,8 @@ def evaluate_run(
     player = load_player(
         run, protocol=settings.protocol, checkpoint=settings.checkpoint, device=settings.device
     )
-    if PROTOCOLS[player.protocol].score_from_training:
+    # No protocol is about the games of `gym:`, so their scores come from games played.
+    if PROTOCOLS[player.protocol].score_from_training and not player.game.startswith(GYM_PREFIX):
         played = _score_of_training(player, settings, say)
     else:
         played = evaluate_policy(
@@ -126,6 +127,12 @@ def _score_of_training(
         raise UsageError(
             f"protocol {protocol.value} takes its score from the training log, so --episodes and "
             "--epsilon have no meaning: leave them out, or choose another --protocol."
+        )
+    trained_by = str(player.run.config["run"]["protocol"])
+    if trained_by != protocol.value:
+        raise UsageError(
+            f"a score of {protocol.value} comes from training by it, and this run was trained by "
+            f"{trained_by}: train one with --protocol {protocol.value}."
         )
     log = read_training_log(player.run.path / TRAINING_LOG)
     generator = np.random.default_rng(settings.seed)

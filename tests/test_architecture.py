@@ -24,7 +24,7 @@ ROOMS = (
     "train",
     "vision_tasks",
 )
-TOP_MODULES = ("__init__", "__main__", "cli", "errors", "registry", "tasks")
+TOP_MODULES = ("__init__", "__main__", "arguments", "cli", "errors", "registry", "tasks")
 EVERYWHERE = {"errors", "registry", "__init__"}
 _TASK_ROOM = {"tasks", "backbones", "datasets", "envs"}
 _LEARNING = {"backbones", "envs", "datasets", "agents", "tasks", "vision_tasks", "sequence_tasks"}
@@ -41,7 +41,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "sequence_tasks": _TASK_ROOM,
     "train": _LEARNING,
     "evaluate": _LEARNING | {"train"},
-    "cli": _LEARNING | {"train", "evaluate"},
+    "arguments": set(),
+    "cli": _LEARNING | {"train", "evaluate", "arguments"},
     "__main__": {"cli"},
 }
 MAX_FILE_LINES = 500
