@@ -391,6 +391,8 @@ class DQN:
         self._updates_due = float(state["updates_due"])
         if state["replay"] is not None:
             self._memory().set_state(state["replay"])
+        else:
+            self._updates_due = 0.0  # what was due cannot be drawn from an empty memory
         self._observations = None
         if state["env"] is not None and state["replay"] is not None:
             self.stepper.set_state(state["env"])
