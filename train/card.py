@@ -23,6 +23,8 @@ tags: [reinforcement-learning, {agent}, {game}]
 |---|---|
 {facts}
 
+![learning curves](curves.png)
+
 ## Use it
 
 ```sh

@@ -21,6 +21,7 @@ from ..errors import EightBitError, MemoryBudgetError, RunFolderError, UsageErro
 from .agents import UNLIMITED, Evaluate, TrainResult, TrainSettings, train_agent
 from .card import write_card
 from .checkpoints import Checkpoint, DamagedError
+from .curves import draw_run
 from .logs import LogStyle
 from .reporting import Reporter
 from .runs import CONFIG, RunFolder, new_folder, write_config
@@ -254,6 +255,7 @@ def _train(
     result = train_agent(
         agent, folder, settings, evaluate=evaluate, resume_from=resume_from, reporter=reporter
     )
+    draw_run(folder.path, folder.path.name)
     write_card(folder)
     return result
 
