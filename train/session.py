@@ -229,6 +229,7 @@ def resume_run(
             write_config(folder.path / CONFIG, config)
             _say_what_resumes(checkpoint, state["agent"], agent, reporter)
             folder = RunFolder(folder.path, config)
+            del state  # its arrays are mapped from the checkpoint and would stay in memory
             return _train(agent, folder, request, evaluate, checkpoint, reporter)
         finally:
             stepper.close()
