@@ -1,0 +1,150 @@
+"""README.md: its table is computed from the records in the repository, and its code runs.
+
+`python tests/test_readme.py` writes the table anew.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from eightbit.train.curves import read_curve
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGE = ROOT / "README.md"
+BENCHMARKS, RESULTS = ROOT / "benchmarks" / "results", ROOT / "docs" / "results"
+
+
+def _record(folder: Path, name: str) -> dict[str, Any]:
+    record: dict[str, Any] = json.loads((folder / f"{name}.json").read_text())
+    return record
+
+
+def _link(folder: Path, name: str) -> str:
+    return f"[{name}]({(folder / name).relative_to(ROOT).as_posix()})"
+
+
+def _score(name: str) -> tuple[str, dict[str, Any]]:
+    record = _record(RESULTS, name)
+    low, high = record["interval"]
+    text = (
+        f"**{record['mean']:.1f}** ({low:.1f} to {high:.1f}), {record['episodes']} games, "
+        f"`{record['protocol']}`"
+    )
+    return text, record
+
+
+def _ratios(name: str) -> dict[str, float]:
+    return {one["name"]: one["median"] for one in _record(BENCHMARKS, name)["ratios"]}
+
+
+def _values(name: str) -> dict[str, dict[str, Any]]:
+    return {row["name"]: row for row in _record(BENCHMARKS, name)["rows"]}
+
+
+def measured_rows() -> list[tuple[str, str, str]]:
+    """What, figure and source of each row."""
+    speed, steps = _ratios("training"), _values("training")
+    memory, startup, replay = (_values(name) for name in ("memory", "startup", "replay"))
+    stepping = _ratios("stepping")
+    ours, theirs = (read_curve(RESULTS / f"pong-{who}.csv") for who in ("fast", "sb3"))
+    best = max(theirs.points("minutes", "mean_return")[1])
+    reached, needed = ours.first_reaching(best), theirs.first_reaching(best)
+    assert reached is not None
+    assert needed is not None
+    after, trained = _score("pong-fast")
+    demo_score, demo = _score("demo")
+    preset = steps["ours, preset fast"]
+    return [
+        (
+            f"`make demo`: {demo['game'].replace('_', ' ')} after {demo['training_minutes']:.0f} "
+            f"minutes of learning, {demo['total_minutes']:.0f} in all",
+            f"{demo_score}; random play {demo['controls'][0]['mean']:.1f}",
+            _link(RESULTS, "demo.json"),
+        ),
+        (
+            f"`eightbit train pong`, {trained['training_minutes']:.0f} minutes",
+            after,
+            _link(RESULTS, "pong-fast.json"),
+        ),
+        (
+            "default preset, agent steps per second",
+            f"{preset['value']:,.0f}, {speed['ours, preset fast, to SB3']:.1f} x SB3's DQN",
+            _link(BENCHMARKS, "training.json"),
+        ),
+        (
+            "training at SB3's settings",
+            f"{speed['ours, fp32, to SB3']:.2f} x SB3 in fp32, "
+            f"{speed['ours, bf16, to SB3']:.2f} x in bf16",
+            _link(BENCHMARKS, "training.json"),
+        ),
+        (
+            f"Pong: minutes to a mean training return of {best:.1f}",
+            f"{reached:.0f}, SB3's DQN {needed:.0f}",
+            _link(RESULTS, "README.md"),
+        ),
+        (
+            "replay memory of 1 M Atari transitions",
+            f"{replay['add: ours, large']['extra']['GB for 1 M']:.2f} GB, "
+            f"SB3 {replay['add: SB3']['extra']['GB for 1 M']:.1f} GB",
+            _link(BENCHMARKS, "replay.json"),
+        ),
+        (
+            "a run's memory beyond the replay memory",
+            f"{memory['beyond the replay memory']['value']:.2f} GB",
+            _link(BENCHMARKS, "memory.json"),
+        ),
+        (
+            "environments, 32 in step",
+            f"{stepping['ours to ale-py, 32 environments']:.2f} x ale-py's vectorizer, "
+            f"{stepping['ours to SB3, 32 environments']:.1f} x SB3's wrappers",
+            _link(BENCHMARKS, "stepping.json"),
+        ),
+        (
+            "`eightbit --help`, `eightbit list games`",
+            f"{startup['eightbit --help']['value']:.2f} s, "
+            f"{startup['eightbit list games']['value']:.2f} s",
+            _link(BENCHMARKS, "startup.json"),
+        ),
+    ]
+
+
+def _with_table(text: str) -> str:
+    machine = _record(BENCHMARKS, "training")["machine"]
+    matmul = _record(BENCHMARKS, "training")["matmul_gflops"]
+    lines = ["| what | measured | source |", "|---|---|---|"]
+    lines += [f"| {' | '.join(row)} |" for row in measured_rows()]
+    lines += [
+        "",
+        f"Machine: {machine['cores']} cores of {machine['processor']}, no GPU; its matrix product "
+        f"reaches {matmul['fp32']:.0f} GFLOP/s in fp32 and {matmul['bf16']:.0f} in bf16.",
+    ]
+    table = "<!-- measured -->\n" + "\n".join(lines) + "\n<!-- /measured -->"
+    return re.sub(r"<!-- measured -->.*?<!-- /measured -->", lambda _: table, text, flags=re.DOTALL)
+
+
+def test_the_table_is_that_of_the_records():
+    assert PAGE.read_text() == _with_table(PAGE.read_text()), f"run {Path(__file__).name}"
+
+
+def test_the_code_of_the_page_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (block,) = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), re.DOTALL | re.MULTILINE)
+    names: dict[str, Any] = {}
+    exec(compile(block, str(PAGE), "exec"), names)  # the page's own code
+    assert names["agent"].num_updates > 0
+
+
+def test_every_file_that_the_pages_link_to_exists():
+    pages = [PAGE, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *ROOT.glob("docs/**/*.md")]
+    assert len(pages) > 6
+    for page in pages:
+        for link in re.findall(r"\]\(([^)\s#]+)", page.read_text()):
+            if "://" not in link:
+                assert (page.parent / link).exists(), f"{page.name}: {link}"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(_with_table(PAGE.read_text()))
