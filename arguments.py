@@ -41,6 +41,7 @@ def parse(command: type, given: Sequence[str], name: str) -> Any:
 
     conf = (tyro.conf.OmitArgPrefixes, tyro.conf.EnumChoicesFromValues)
     complaint = io.StringIO()
+    parsed: Any
     try:
         with contextlib.redirect_stderr(complaint):
             parsed, unknown = tyro.cli(

@@ -47,7 +47,7 @@ def build_network(
     )
     network = QNetwork(backbone, num_actions, dueling=options.dueling)
     if len(observation_shape) == 3:
-        network = network.to(memory_format=torch.channels_last)
+        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it
     return network
 
 

@@ -36,10 +36,14 @@ class LoopStep:
 class Learner(Protocol):
     """What the loop asks of an agent."""
 
-    stepper: EnvStepper
     num_timesteps: int
     num_updates: int
-    epsilon: float
+
+    @property
+    def stepper(self) -> EnvStepper: ...
+
+    @property
+    def epsilon(self) -> float: ...
 
     def begin(self) -> np.ndarray: ...
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import cast
 
 import torch
 from torch import nn
@@ -25,10 +26,11 @@ class QNetwork(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.head: nn.Module
+        features = cast(int, backbone.out_features)
         if dueling:
-            self.head = DuelingHead(int(backbone.out_features), num_actions, hidden)
+            self.head = DuelingHead(features, num_actions, hidden)
         else:
-            self.head = nn.Linear(int(backbone.out_features), num_actions)
+            self.head = nn.Linear(features, num_actions)
 
     def forward(self, observations: torch.Tensor) -> torch.Tensor:
         """(B, *observation) -> (B, A) float32. The head computes in float32 always.
@@ -68,8 +70,8 @@ class Twin:
         if precision == "bf16":
             self.module = copy.deepcopy(master)
             self.module.backbone.to(torch.bfloat16)
-        self._master_parameters = list(master.parameters())
-        self._parameters = list(self.module.parameters())
+        self._master_parameters: list[torch.Tensor] = list(master.parameters())
+        self._parameters: list[torch.Tensor] = list(self.module.parameters())
 
     @torch.no_grad()
     def pull(self) -> None:

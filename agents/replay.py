@@ -149,8 +149,8 @@ class FrameReplay:
         self.terminated[slot] = terminated
         self.cut[slot] = truncated & ~terminated
         if self.final_frames:
-            for env in range(self.num_envs):
-                self.final_frames.pop((slot, env), None)
+            for row in range(self.num_envs):
+                self.final_frames.pop((slot, row), None)
         for env in np.flatnonzero(self.cut[slot]):
             final = final_observations[int(env)]
             self.final_frames[slot, int(env)] = self._newest(final[None])[0].copy()

@@ -136,7 +136,7 @@ class AleVectorEnv(VectorEnv):
         if self.autoreset_mode == AutoresetMode.DISABLED and self._ended.any():
             rows = np.flatnonzero(self._ended).tolist()
             raise UsageError(f'games {rows} have ended; call reset(options={{"reset_mask": ...}}).')
-        executed = check_actions(actions, self.num_envs, int(self.single_action_space.n))
+        executed = check_actions(actions, self.num_envs, int(self.single_action_space.n))  # type: ignore[attr-defined]  # Discrete
         if self._fire is not None:
             executed[self._fire_next] = self._fire
         self._executed = executed

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 from ale_py import ALEInterface, LoggerMode, roms
 
+from ..errors import UsageError
 from .options import EnvOptions, Preprocessing
 
 
@@ -32,7 +33,10 @@ class AleMachine:
         ALEInterface.setLoggerMode(LoggerMode.Error)
         self.ale = ALEInterface()
         self.ale.setFloat("repeat_action_probability", options.sticky)
-        self._rom = roms.get_rom_path(game)
+        rom = roms.get_rom_path(game)
+        if rom is None:
+            raise UsageError(f"ale-py has no ROM of {game}: write 'pip install -U ale-py'.")
+        self._rom = rom
         self._options = options
         self._sb3 = options.preprocessing == Preprocessing.SB3
         if self._sb3:

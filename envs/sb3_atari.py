@@ -66,7 +66,7 @@ class Sb3AtariVectorEnv(VectorEnv):
         """
         mask = reset_mask(options, self.num_envs)
         seeds = row_seeds(seed, self.num_envs)
-        for row in np.flatnonzero(mask):
+        for row in np.flatnonzero(mask).tolist():
             self._begin(row, int(seeds[row]) if seeds[row] >= 0 else None)
         self._ended = self._ended & ~mask
         return self._observations.copy(), self._infos(mask)
@@ -79,7 +79,7 @@ class Sb3AtariVectorEnv(VectorEnv):
         Returns:
             observations, rewards (float32, raw), terminated, truncated (bool), infos.
         """
-        given = check_actions(actions, self.num_envs, int(self.single_action_space.n))
+        given = check_actions(actions, self.num_envs, int(self.single_action_space.n))  # type: ignore[attr-defined]  # Discrete
         if self.autoreset_mode == AutoresetMode.DISABLED and self._ended.any():
             rows = np.flatnonzero(self._ended).tolist()
             raise UsageError(f'games {rows} have ended; call reset(options={{"reset_mask": ...}}).')
@@ -96,7 +96,7 @@ class Sb3AtariVectorEnv(VectorEnv):
         infos = self._infos(np.ones(self.num_envs, np.bool_))
         if self.autoreset_mode == AutoresetMode.SAME_STEP and ended.any():
             finals = final_infos(self._observations, ended, given)
-            for row in np.flatnonzero(ended):
+            for row in np.flatnonzero(ended).tolist():
                 self._begin(row, None)
             kept = {name: infos[name] for name in ("life_lost", "executed_action")}
             infos = self._infos(np.ones(self.num_envs, np.bool_)) | kept | finals

@@ -106,8 +106,9 @@ class AtariEnv(gymnasium.Env):
         """
         if not self._playing:
             raise UsageError("the game has not begun or has ended; call reset() first.")
-        if not 0 <= int(action) < int(self.action_space.n):
-            raise UsageError(f"action must be 0 to {int(self.action_space.n) - 1}; got {action}.")
+        count = int(self.action_space.n)  # type: ignore[attr-defined]  # Discrete
+        if not 0 <= int(action) < count:
+            raise UsageError(f"action must be 0 to {count - 1}; got {action}.")
         forced = self._life_lost and self._fire is not None and not self._sb3
         self._executed = self._fire if forced and self._fire is not None else int(action)
         self._machine.step_frames = []
@@ -217,7 +218,7 @@ def _mt19937(seed: int) -> np.random.MT19937:
     for index in range(1, 624):
         key.append((1812433253 * (key[-1] ^ (key[-1] >> 30)) + index) & 0xFFFFFFFF)
     generator = np.random.MT19937()
-    state = {"key": np.array(key, np.uint32), "pos": 624}
+    state: Any = {"key": np.array(key, np.uint32), "pos": 624}
     generator.state = {"bit_generator": "MT19937", "state": state}
     return generator
 

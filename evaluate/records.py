@@ -202,7 +202,7 @@ def write_record(folder: Path, record: dict[str, Any], name: str = FILE_NAME) ->
     path = folder / name
     text = json.dumps(record, indent=2, allow_nan=False) + "\n"
     try:
-        write_atomically(path, lambda file: file.write(text.encode()) and None)
+        write_atomically(path, lambda file: file.write(text.encode()))
     except OSError as error:
         raise RunFolderError(
             f"{path} cannot be written ({error.strerror}): make room or choose another folder."

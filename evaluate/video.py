@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import av
 import cv2
@@ -182,7 +183,8 @@ def write_gif(path: Path, frames: Sequence[np.ndarray], rate: int = 20) -> Path:
         stream = container.add_stream("gif", rate=rate)
         stream.width, stream.height, stream.pix_fmt = width, height, "pal8"
         for frame in frames:
-            picture = av.VideoFrame.from_ndarray((_indices(frame, palette), table), format="pal8")
+            pixels: Any = (_indices(frame, palette), table)  # PyAV's stub does not know palettes
+            picture = av.VideoFrame.from_ndarray(pixels, format="pal8")
             container.mux(stream.encode(picture))
         container.mux(stream.encode())
     return path

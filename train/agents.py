@@ -28,9 +28,11 @@ Evaluate = Callable[[Any], float]
 class TrainableAgent(Protocol):
     """What `train_agent` asks of an agent."""
 
-    stepper: EnvStepper
     num_timesteps: int
     num_updates: int
+
+    @property
+    def stepper(self) -> EnvStepper: ...
 
     def steps(self, total_timesteps: int) -> Iterator[LoopStep]: ...
 
@@ -237,7 +239,7 @@ class _Run:
             metadata=self._summary(self.window.mean_return),
         )
         weights = saved.model.read_bytes()
-        write_atomically(self.folder.model, lambda file: file.write(weights) and None)
+        write_atomically(self.folder.model, lambda file: file.write(weights))
         if self.settings.eval_every is None and len(self.window.returns) >= BEST_NEEDS:
             assert self.window.mean_return is not None
             self._save_if_best(self.window.mean_return)

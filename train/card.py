@@ -84,7 +84,7 @@ def write_card(folder: RunFolder) -> Path:
         options=_rows({f"`{name}`": value for name, value in options.items()}),
     )
     path = folder.path / "README.md"
-    write_atomically(path, lambda file: file.write(text.encode()) and None)
+    write_atomically(path, lambda file: file.write(text.encode()))
     return path
 
 

@@ -61,7 +61,9 @@ _FOLDER = re.compile(r"^(step|best)-(\d{12})$")
 # ------------------------------------------------------------------------------- state files
 
 
-def save_state(path: str | Path, state: Mapping[str, Any], *, metadata: Mapping[str, str] = {}):
+def save_state(
+    path: str | Path, state: Mapping[str, Any], *, metadata: Mapping[str, str] = {}
+) -> None:
     """Writes a nested state as one safetensors file, in constant memory, and syncs it.
 
     Args:
@@ -147,7 +149,7 @@ def read_header(path: str | Path) -> dict[str, str]:
     return metadata
 
 
-def write_atomically(path: Path, write: Callable[[IO[bytes]], None]) -> None:
+def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     """Calls `write` on a new file beside `path`, syncs it and renames it to `path`."""
     temporary = path.with_name(f".{path.name}.tmp{os.getpid()}")
     try:

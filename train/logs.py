@@ -114,7 +114,7 @@ class RunLog:
         self._episodes = CsvLog(folder / "episodes.csv", EPISODE_COLUMNS, first_step)
         self._progress = CsvLog(folder / "progress.csv", PROGRESS_COLUMNS, first_step)
         purge = first_step + 1 if first_step else None
-        self._events = SummaryWriter(str(folder / "events"), purge_step=purge)  # type: ignore[no-untyped-call]  # torch
+        self._events = SummaryWriter(str(folder / "events"), purge_step=purge)
 
     def episode(self, episode: Episode, agent_steps: int, minutes: float) -> None:
         """Writes down a finished game."""
@@ -168,16 +168,16 @@ class RunLog:
         """Hands all to the system, so that killing this process loses none of it."""
         self._episodes.flush()
         self._progress.flush()
-        self._events.flush()  # type: ignore[no-untyped-call]  # torch
+        self._events.flush()
 
     def close(self) -> None:
         self._episodes.close()
         self._progress.close()
-        self._events.close()  # type: ignore[no-untyped-call]  # torch
+        self._events.close()
 
     def _scalar(self, tag: str, value: float | None, step: int) -> None:
         if value is not None:
-            self._events.add_scalar(tag, value, step)  # type: ignore[no-untyped-call]  # torch
+            self._events.add_scalar(tag, value, step)
 
 
 class EpisodeWindow:

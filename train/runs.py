@@ -158,7 +158,7 @@ def read_config(path: str | Path) -> dict[str, Any]:
 def write_config(path: Path, config: Mapping[str, Any]) -> None:
     """Writes tables as TOML; None, which TOML lacks, is written as the text "none"."""
     text = tomli_w.dumps(_without_none(config))
-    write_atomically(path, lambda file: file.write(text.encode()) and None)
+    write_atomically(path, lambda file: file.write(text.encode()))
 
 
 def new_folder(parent: str | Path, what: str, preset: str, seed: int, now: datetime) -> Path:

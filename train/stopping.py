@@ -38,8 +38,8 @@ class StopSignal:
         try:
             yield self
         finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+            for known, handler in before.items():
+                signal.signal(known, handler)
 
     @contextmanager
     def interruptible(self) -> Iterator[None]:
