@@ -204,7 +204,11 @@ def _watch(given: list[str]) -> int:
         tokens, "--saliency", yes="perturbation", no="None", known=("perturbation", "gradient")
     )
     parsed = parse_run(
-        WatchSettings, tokens, "watch", doc=_watch.__doc__, output="the video to write, *.mp4"
+        WatchSettings,
+        tokens,
+        "watch",
+        doc=_watch.__doc__,
+        output="the video, *.mp4, or *.gif for its beginning",
     )
     path = watch_run(parsed.run, Path(parsed.output) if parsed.output else None, parsed.options)
     if path is not None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import cv2
 import gymnasium
 import numpy as np
 
@@ -18,10 +20,12 @@ from .evaluation import GYM_PREFIX, action_names, default_epsilon
 from .panel import Moment, Overlay, pixel_factors
 from .player import Player, load_player
 from .saliency import Saliency, saliency_map
-from .video import VideoWriter, enlarge, make_even
+from .video import VideoWriter, enlarge, make_even, write_gif
 from .window import Window, window_is_possible
 
 _DEFAULT_RATE = 30  # of environments that do not tell theirs
+_GIF_RATE = 20  # frames per second; a GIF counts hundredths of a second
+_GIF_SECONDS = 15  # of play, unless --max-frames says less: a GIF is for a page, not for a game
 
 
 @dataclass(frozen=True)
@@ -190,8 +194,9 @@ def watch_run(
 
     Args:
         run: the run folder.
-        output: of the video (.mp4). Without it a window opens where there is a display and
-            pygame-ce; elsewhere the video goes to RUN/videos/.
+        output: of the video (.mp4), or of a GIF of the first seconds at half size. Without it
+            a window opens where there is a display and pygame-ce; elsewhere the video goes to
+            RUN/videos/.
         settings: what to watch.
 
     Returns:
@@ -199,11 +204,12 @@ def watch_run(
 
     Raises:
         RunFolderError: the folder is missing, damaged or without weights.
-        UsageError: a window was asked for where none is possible, or `output` is no .mp4.
+        UsageError: a window was asked for where none is possible, or `output` is neither .mp4
+            nor .gif.
         EightBitError: the video cannot be written.
     """
-    if output is not None and output.suffix.lower() != ".mp4":
-        raise UsageError(f"{output} must end in .mp4: videos are written as H.264 in MP4.")
+    if output is not None and output.suffix.lower() not in (".mp4", ".gif"):
+        raise UsageError(f"{output} must end in .mp4 (H.264, the whole game) or .gif (a glimpse).")
     windowed = settings.window if settings.window is not None else output is None
     if windowed and not window_is_possible():
         if settings.window:
@@ -220,12 +226,21 @@ def watch_run(
             show(frames, Window(size, stage.rate, f"eightbit: {player.game}"))
             return None
         path = output or _new_video(player)
+        if path.suffix.lower() == ".gif":
+            return write_gif(path, _glimpse(frames, stage.rate), _GIF_RATE)
         with VideoWriter(path, size, stage.rate) as video:
             for frame in frames:
                 video.write(frame)
         return path
     finally:
         stage.close()
+
+
+def _glimpse(frames: Iterator[np.ndarray], rate: int) -> list[np.ndarray]:
+    """The first seconds at half size, in as many frames as a GIF plays."""
+    kept = islice(frames, 0, _GIF_SECONDS * rate, max(round(rate / _GIF_RATE), 1))
+    half = [cv2.resize(frame, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA) for frame in kept]
+    return [np.asarray(frame) for frame in half]
 
 
 def show(frames: Iterator[np.ndarray], window: Window) -> None:

@@ -167,6 +167,15 @@ def test_an_output_path_is_used_and_a_wrong_one_refused(play, tmp_path):
         watch_run(run, tmp_path / "mine.avi")
 
 
+def test_a_gif_shows_the_beginning_at_half_size(play, tmp_path):
+    path = watch_run(play("pong", Fixed(6)), tmp_path / "a.gif", WatchSettings(max_frames=60))
+    assert path == tmp_path / "a.gif"
+    with av.open(str(path)) as container:
+        frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    assert len(frames) == 20
+    assert frames[0].shape == (315, 560, 3)
+
+
 def test_a_window_that_is_not_possible_is_refused_only_when_asked_for(play):
     run = play("pong", Fixed(6))
     with pytest.raises(UsageError, match=r"pip install eightbit\[play\]"):
