@@ -5,16 +5,17 @@ from __future__ import annotations
 import dataclasses
 import shlex
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import __version__
-from .arguments import parse, parse_run, peek, with_value
+from .arguments import parse, peek, with_value
 from .errors import EightBitError, UnknownNameError, UsageError
 
 if TYPE_CHECKING:
+    from .agents import AgentSpec
     from .train.agents import Evaluate
     from .train.session import RunRequest
 
@@ -40,7 +41,10 @@ INTERRUPTED = 130  # what shells give for a command that Ctrl-C ended
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command; returns the exit code: 0, 1 (failed), 2 (asked wrongly), 130 (Ctrl-C)."""
+    """Runs one command; returns the exit code.
+
+    0 done, 1 failed, 2 asked wrongly, 130 stopped by Ctrl-C, 143 stopped by SIGTERM.
+    """
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
         return _dispatch(given)
@@ -52,6 +56,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return INTERRUPTED
     except BrokenPipeError:  # the reader of our output, `head` perhaps, has gone
         sys.stderr.close()
+        return 1
+    except OSError as error:  # of a disk, most likely: nothing of ours is open for long
+        at = f" ({error.filename})" if error.filename else ""
+        print(f"eightbit: the system refuses: {error.strerror or error}{at}.", file=sys.stderr)
         return 1
 
 
@@ -67,70 +75,67 @@ def _dispatch(given: list[str]) -> int:
     return COMMANDS[given[0]](given[1:])
 
 
+def _doc(command: Callable[[list[str]], int]) -> str:
+    return command.__doc__ or ""
+
+
 # ------------------------------------------------------------------------------------ train
 
 
+@dataclass(frozen=True)
+class TrainFolders:
+    """Where a run is written, or what it goes on from."""
+
+    out: str | None = None
+    """the new run folder; runs/<game>-<preset>-<seed>-<time> unless told"""
+    resume: str | None = field(default=None, metadata={"metavar": "RUN"})
+    """go on from this run folder's last checkpoint"""
+    config: str | None = field(default=None, metadata={"metavar": "RUN/config.toml"})
+    """repeat the run of this file; options given beside it win"""
+
+
 def _train(given: list[str]) -> int:
+    """Learns a game and writes a run folder."""
     from .agents import AGENTS
     from .train.runs import CONFIG, RunFolder, read_config
-    from .train.session import RunRequest, resume_run, start_run
+    from .train.session import RunRequest, decode_options, resume_run, start_run
 
-    told = peek(given, "agent", "preset", "config", "resume")
-    if "config" in told and "resume" in told:
-        raise UsageError("--config starts a new run and --resume continues one: give one of them.")
-    config: Mapping[str, Any] = {"run": {}, "options": {}}
-    if "config" in told:
-        config = read_config(told["config"])
+    told = peek(given, "agent", "preset", "config", "resume", "out")
+    if "resume" in told and ("config" in told or "out" in told):
+        raise UsageError("--resume goes on with a run in its own folder; leave --config and --out.")
     folder = RunFolder.open(told["resume"]) if "resume" in told else None
-    if folder is not None:
-        config = folder.config
-    if config["run"] and told.get("preset", config["run"]["preset"]) != config["run"]["preset"]:
-        raise UsageError(f"{CONFIG} holds all options already; leave --preset out.")
-    agent = AGENTS[told.get("agent") or str(config["run"].get("agent", "dqn"))]
-    defaults, options = _train_defaults(agent, config, told.get("preset"), given)
-    command = dataclasses.make_dataclass(
-        "TrainCommand",
-        [
-            ("run", RunRequest, field(default=defaults)),
-            ("out", str | None, field(default=None)),
-            ("resume", str | None, field(default=None)),
-            ("config", str | None, field(default=None)),
-            (agent.name, type(options), field(default=options)),
-        ],
-        namespace={"__doc__": _TRAIN_DOC},
-    )
+    if folder is None and "config" not in told:
+        agent = AGENTS[told.get("agent", "dqn")]
+        defaults, options = _train_defaults(agent, told.get("preset"), given)
+    else:
+        config = folder.config if folder is not None else read_config(told["config"])
+        defaults = RunRequest.from_table(config["run"])
+        if told.get("preset", defaults.preset) != defaults.preset:
+            raise UsageError(f"{CONFIG} holds all options already; leave --preset out.")
+        agent = AGENTS[told.get("agent", defaults.agent)]
+        options = decode_options(type(next(iter(agent.presets.values()))), config["options"])
     tokens = with_value(given, "--save-replay", yes="yes", no="no", known=("auto", "yes", "no"))
-    parsed = parse(command, tokens, "train")
-    request, options = _named_game(parsed.run), getattr(parsed, agent.name)
+    request, folders, options = parse(
+        tokens, "train", _doc(_train), defaults, TrainFolders(), **{agent.name: options}
+    )
+    request = _named_game(request)
     if folder is not None:
         result = resume_run(folder, request, options, evaluate=_evaluator(request))
     else:
-        folder, result = start_run(request, options, out=parsed.out, evaluate=_evaluator(request))
-    if result.reason == "stopped":
-        return INTERRUPTED
+        folder, result = start_run(request, options, out=folders.out, evaluate=_evaluator(request))
+    if result.signal is not None:
+        return 128 + result.signal
     print(f"next: eightbit evaluate {folder.path}")
     print(f"      eightbit watch {folder.path} -o {folder.path / 'videos' / 'game.mp4'}")
     return 0
 
 
-_TRAIN_DOC = """Learns a game and writes a run folder.
-
-Args:
-    out: the new run folder; runs/<game>-<preset>-<seed>-<time> unless told
-    resume: go on from this run folder's last checkpoint
-    config: repeat the run of this config.toml; options given beside it win
-"""
-
-
 def _train_defaults(
-    agent: Any, config: Mapping[str, Any], preset: str | None, given: Sequence[str]
+    agent: AgentSpec, preset: str | None, given: Sequence[str]
 ) -> tuple[RunRequest, Any]:
-    """What the options are where the command line does not say: of a configuration, or a preset."""
-    from .train.session import RunRequest, decode_options, observation_shape
+    """What the options are where the command line does not say: those of a preset."""
+    from .train.session import RunRequest, observation_shape
 
-    first = next(iter(agent.presets.values()))
-    if config["run"]:
-        return RunRequest.from_table(config["run"]), decode_options(type(first), config["options"])
     if preset is None:
         # The preset of a game of another kind of observation differs, so the name is needed first.
         game = next((token for token in given if token.startswith("gym:")), "pong")
@@ -145,7 +150,9 @@ def _named_game(request: RunRequest) -> RunRequest:
     from .train.session import canonical_game
 
     if not request.game:
-        raise UsageError("which game? Write 'eightbit train pong'; 'eightbit list games' shows all")
+        raise UsageError(
+            "which game? Write 'eightbit train pong'; 'eightbit list games' shows all."
+        )
     game, note = canonical_game(request.game, request.protocol)
     if note:
         print(note)
@@ -177,20 +184,36 @@ def _evaluator(request: RunRequest) -> Evaluate | None:
 # ---------------------------------------------------------------------- evaluate and watch
 
 
+@dataclass(frozen=True)
+class WhichRun:
+    """The run that a command is about."""
+
+    run: str = field(default="", metadata={"positional": True, "metavar": "RUN", "unset": ""})
+    """the folder of the run"""
+
+
+@dataclass(frozen=True)
+class WhichVideo:
+    """The file that a video goes to."""
+
+    output: str = field(default="", metadata={"short": "-o", "metavar": "FILE"})
+    """the video to write, *.mp4, or *.gif for its beginning; by default one in RUN/videos, or
+    a window where there is a display"""
+
+
 def _evaluate(given: list[str]) -> int:
     """Scores a run by a protocol of the literature and writes evaluation.json."""
     from .evaluate.report import EvaluationSettings, evaluate_run, print_controls
-
-    parsed = parse_run(EvaluationSettings, given, "evaluate", doc=_evaluate.__doc__)
-    report = evaluate_run(
-        parsed.run, parsed.options, command=shlex.join(["eightbit", "evaluate", *given])
-    )
-    if report.controls:
-        print_controls(report)
     from .train.card import write_card
     from .train.runs import RunFolder
 
-    write_card(RunFolder.open(parsed.run))
+    which, settings = parse(given, "evaluate", _doc(_evaluate), WhichRun(), EvaluationSettings())
+    run = _named_run(which, "evaluate")
+    command = shlex.join(["eightbit", "evaluate", *given])
+    report = evaluate_run(run, settings, command=command)
+    if report.controls:
+        print_controls(report)
+    write_card(RunFolder.open(run))
     print(f"written to {report.path}")
     return 0
 
@@ -199,21 +222,24 @@ def _watch(given: list[str]) -> int:
     """Lets a run play, into a video or a window."""
     from .evaluate.watch import WatchSettings, watch_run
 
-    tokens = with_value(given, "--window", yes="True", no="False", known=("True", "False", "None"))
+    tokens = with_value(given, "--window", yes="True", no="False", known=("True", "False"))
     tokens = with_value(
         tokens, "--saliency", yes="perturbation", no="None", known=("perturbation", "gradient")
     )
-    parsed = parse_run(
-        WatchSettings,
-        tokens,
-        "watch",
-        doc=_watch.__doc__,
-        output="the video, *.mp4, or *.gif for its beginning",
+    which, video, settings = parse(
+        tokens, "watch", _doc(_watch), WhichRun(), WhichVideo(), WatchSettings()
     )
-    path = watch_run(parsed.run, Path(parsed.output) if parsed.output else None, parsed.options)
+    run = _named_run(which, "watch")
+    path = watch_run(run, Path(video.output) if video.output else None, settings)
     if path is not None:
         print(f"written to {path}")
     return 0
+
+
+def _named_run(which: WhichRun, command: str) -> str:
+    if not which.run:
+        raise UsageError(f"which run? Write 'eightbit {command} RUN' with the folder of a run.")
+    return which.run
 
 
 # ------------------------------------------------------------------------------------- list

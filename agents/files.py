@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
+import zlib
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,11 @@ import numpy as np
 import torch
 from gymnasium.spaces import Box
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from ..errors import WeightsError
 from .networks import Twin
+from .options import DQNOptions
 
 FORMAT = "eightbit-agent-1"
 
@@ -41,7 +43,10 @@ def save_agent(
     frame_stack: int,
     backbone: torch.nn.Module,
 ) -> None:
-    """Writes the file beside `path` and renames it, so that a crash leaves the old one whole."""
+    """Writes the file beside `path` and renames it, so that a crash leaves the old one whole.
+
+    The same agent gives the same bytes. Raises OSError when the disk refuses.
+    """
     shape = list(observation_space.shape)
     metadata = {
         "format": FORMAT,
@@ -61,10 +66,27 @@ def save_agent(
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        save_file(tensors, temporary, metadata)
+        with open(temporary, "wb") as file:
+            file.write(_with_metadata(save(tensors), metadata))
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _with_metadata(content: bytes, metadata: dict[str, str]) -> bytes:
+    """A safetensors file with metadata in order; the library's own order is random."""
+    start = 8 + int.from_bytes(content[:8], "little")
+    checksum = f"{zlib.crc32(content[start:]):08x}"
+    header = {"__metadata__": {**metadata, "crc32": checksum}, **json.loads(content[8:start])}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + content[start:]
+
+
+def _is_whole(path: Path, checksum: str | None) -> bool:
+    content = path.read_bytes()
+    start = 8 + int.from_bytes(content[:8], "little")
+    return checksum is None or f"{zlib.crc32(content[start:]):08x}" == checksum
 
 
 def load_agent(path: Path) -> SavedAgent:
@@ -88,7 +110,20 @@ def load_agent(path: Path) -> SavedAgent:
             f"{path} holds no agent of this version (format {metadata.get('format')!r}, "
             f"expected {FORMAT!r})."
         )
+    if not _is_whole(path, metadata.get("crc32")):
+        raise WeightsError(f"{path} is damaged: its checksum differs.")
+    try:
+        return _described(weights, metadata)
+    except (KeyError, TypeError, ValueError) as error:
+        raise WeightsError(f"{path} does not say what it holds ({error}).") from None
+
+
+def _described(weights: dict[str, torch.Tensor], metadata: dict[str, str]) -> SavedAgent:
     dtype = np.dtype(metadata["observation_dtype"])
+    options = json.loads(metadata["options"])
+    unknown = set(options) - {field.name for field in fields(DQNOptions)}
+    if unknown:
+        raise ValueError(f"unknown option {min(unknown)!r}")
     space = Box(
         _bound(metadata["observation_low"], dtype),
         _bound(metadata["observation_high"], dtype),
@@ -96,11 +131,7 @@ def load_agent(path: Path) -> SavedAgent:
         dtype=dtype.type,
     )
     return SavedAgent(
-        weights,
-        json.loads(metadata["options"]),
-        space,
-        int(metadata["num_actions"]),
-        int(metadata["frame_stack"]),
+        weights, options, space, int(metadata["num_actions"]), int(metadata["frame_stack"])
     )
 
 

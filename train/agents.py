@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -11,7 +12,7 @@ from typing import Any, Protocol
 from ..agents.loop import LoopStep
 from ..envs.transitions import EnvStepper
 from ..errors import TrainingError
-from .checkpoints import Checkpoint, read_header, write_atomically
+from .checkpoints import Checkpoint, DamagedError, read_header, write_atomically
 from .logs import EpisodeWindow, LogStyle, Progress, RunLog
 from .reporting import Reporter, duration, short
 from .runs import RunFolder
@@ -126,13 +127,16 @@ def train_agent(
             return TrainResult(reason, agent.num_timesteps, run.minutes, mean, stop.number)
     except TrainingError as error:
         raise TrainingError(f"{str(error).rstrip('.')}; {run.last_saved()}.") from None
+    except BrokenPipeError:  # nobody reads what is printed
+        raise
     except OSError as error:
         raise TrainingError(
             f"cannot write to {folder.path}: {error.strerror}; {run.last_saved()}."
         ) from None
     finally:
         reporter.close()
-        run.close_log()
+        with suppress(OSError):  # all was flushed with the last checkpoint, or the disk is full
+            run.close_log()
 
 
 @dataclass
@@ -176,6 +180,7 @@ class _Run:
         self._tally = _Tally(self._started, agent.num_timesteps)
         self._epsilon = 0.0
         self._saved_at = self._started
+        self._saved_step: int | None = None
         self._save_seconds = 0.0
 
     @property
@@ -187,10 +192,14 @@ class _Run:
         state = checkpoint.load_state()["run"]
         self.window.set_state(state["episodes"])
         self._minutes_before = float(state["minutes"])
+        self._saved_step = checkpoint.step
         best = self.folder.checkpoints.best()
         if best is not None:
-            score = read_header(best.state)["score"]
-            self.best = float(score)
+            try:
+                self.best = float(read_header(best.state)["score"])
+            except DamagedError as error:
+                self.reporter.say(f"{error} Looking for another best one.")
+                self.folder.checkpoints.set_aside(best)
 
     def open_log(self) -> None:
         self.log = RunLog(
@@ -224,7 +233,9 @@ class _Run:
         return "done"
 
     def save(self) -> None:
-        """Writes a checkpoint, and the newest weights beside it."""
+        """Writes a checkpoint, and the newest weights beside it, unless it stands already."""
+        if self.agent.num_timesteps == self._saved_step:
+            return
         if self.log is not None and self.agent.num_timesteps > self._tally.steps:
             self._report(self.clock())
         started = self.clock()
@@ -243,6 +254,7 @@ class _Run:
         if self.settings.eval_every is None and len(self.window.returns) >= BEST_NEEDS:
             assert self.window.mean_return is not None
             self._save_if_best(self.window.mean_return)
+        self._saved_step = step
         self._saved_at = self.clock()
         self._save_seconds = self._saved_at - started
 

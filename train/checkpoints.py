@@ -78,7 +78,7 @@ def save_state(
     """
     path = Path(path)
     arrays: dict[str, tuple[str, tuple[int, ...], np.ndarray]] = {}
-    structure = _encode(state, "", arrays)
+    structure = json.dumps(_encode(state, "", arrays))
     # Wide types first, so that each tensor stands at a multiple of its item size.
     ordered = sorted(arrays.items(), key=lambda item: -item[1][2].itemsize)
     checksum = 0
@@ -90,8 +90,9 @@ def save_state(
             **metadata,
             "format": FORMAT,
             "version": str(VERSION),
-            "structure": json.dumps(structure),
+            "structure": structure,
             "crc32": f"{checksum:08x}",
+            "structure_crc32": f"{zlib.crc32(structure.encode()):08x}",
         }
     }
     start = 0
@@ -128,7 +129,7 @@ def load_state(path: str | Path) -> dict[str, Any]:
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError) as error:
         raise DamagedError(f"{path} is damaged and was not read ({error}).") from None
-    _check_sum(path, int(metadata["crc32"], 16))
+    _check_sums(path, metadata)
     state = _decode(json.loads(metadata["structure"]), tensors)
     assert isinstance(state, dict)
     return state
@@ -163,7 +164,8 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
 
 
 def _check_header(path: Path, metadata: Mapping[str, str]) -> None:
-    if metadata.get("format") != FORMAT:
+    known = {"version", "structure", "crc32"} <= set(metadata)
+    if metadata.get("format") != FORMAT or not known or not metadata["version"].isdigit():
         raise DamagedError(f"{path} is not a state file of eightbit.")
     if int(metadata["version"]) > VERSION:
         raise RunFolderError(
@@ -172,13 +174,14 @@ def _check_header(path: Path, metadata: Mapping[str, str]) -> None:
         )
 
 
-def _check_sum(path: Path, expected: int) -> None:
+def _check_sums(path: Path, metadata: Mapping[str, str]) -> None:
     checksum = 0
     with open(path, "rb") as file:
         file.seek(8 + int.from_bytes(file.read(8), "little"))
         while part := file.read(_CHUNK):
             checksum = zlib.crc32(part, checksum)
-    if checksum != expected:
+    sums = {"crc32": checksum, "structure_crc32": zlib.crc32(metadata["structure"].encode())}
+    if any(metadata.get(name, f"{value:08x}") != f"{value:08x}" for name, value in sums.items()):
         raise DamagedError(f"{path} is damaged and was not read (its checksum differs).")
 
 
@@ -357,9 +360,10 @@ class Checkpoints:
             save_model(temporary / "model.safetensors")
             _sync(temporary / "model.safetensors")
             _sync(temporary)
-            if target.exists():
-                self._remove(target)
+            if target.exists():  # a kill between the two renames is mended when resuming
+                os.replace(target, self.folder / f".was-{target.name}")
             os.replace(temporary, target)
+            shutil.rmtree(self.folder / f".was-{target.name}", ignore_errors=True)
             _sync(self.folder)
         except (OSError, SafetensorError) as error:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -371,13 +375,20 @@ class Checkpoints:
 
     def set_aside(self, checkpoint: Checkpoint) -> None:
         """Renames a damaged checkpoint so that it no longer counts; nothing is deleted."""
-        os.replace(checkpoint.folder, self.folder / f"damaged-{checkpoint.folder.name}")
+        aside, number = self.folder / f"damaged-{checkpoint.folder.name}", 1
+        while aside.exists():
+            number += 1
+            aside = self.folder / f"damaged-{checkpoint.folder.name}-{number}"
+        os.replace(checkpoint.folder, aside)
 
     def clear_leftovers(self) -> None:
         """Removes what a process left half-written or half-removed when it was killed."""
         if self.folder.is_dir():
             for found in self.folder.iterdir():
-                if found.name.startswith((".tmp-", ".old-")):
+                replaced = self.folder / found.name.removeprefix(".was-")
+                if found.name.startswith(".was-") and not replaced.exists():
+                    os.replace(found, replaced)
+                elif found.name.startswith((".tmp-", ".old-", ".was-")):
                     shutil.rmtree(found)
 
     def _all(self) -> list[Checkpoint]:

@@ -68,11 +68,7 @@ class RunFolder:
         """
         path = Path(path)
         try:
-            if path.exists() and (not path.is_dir() or any(path.iterdir())):
-                raise RunFolderError(
-                    f"{path} exists already: continue it with 'eightbit train --resume {path}' "
-                    "or choose another folder with --out."
-                )
+            refuse_existing(path)
             path.mkdir(parents=True, exist_ok=True)
             config = {"format": FORMAT, **tables, **describe_machine()}
             write_config(path / CONFIG, config)
@@ -129,6 +125,19 @@ class RunFolder:
             file.write(str(os.getpid()).encode())
             file.flush()
             yield
+
+
+def refuse_existing(path: Path) -> None:
+    """Raises RunFolderError where a new run would meet something that is there already."""
+    if (path / CONFIG).is_file():
+        raise RunFolderError(
+            f"{path} exists already: continue it with 'eightbit train --resume {path}' or choose "
+            "another folder with --out."
+        )
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise RunFolderError(
+            f"{path} exists already and is no run folder; choose another one with --out."
+        )
 
 
 def read_config(path: str | Path) -> dict[str, Any]:

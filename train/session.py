@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+import types
+import typing
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, Union
 
 import psutil
-import tyro
 
 from ..agents import AGENTS
+from ..backbones import BACKBONES
 from ..envs import EnvStepper, make_vec, parse_game
 from ..envs.games import CATCH
 from ..envs.options import EnvOptions, Protocol, env_options
@@ -24,7 +26,7 @@ from .checkpoints import Checkpoint, DamagedError
 from .curves import draw_run
 from .logs import LogStyle
 from .reporting import Reporter
-from .runs import CONFIG, RunFolder, new_folder, write_config
+from .runs import CONFIG, RunFolder, new_folder, refuse_existing, write_config
 
 T = TypeVar("T")
 
@@ -33,7 +35,7 @@ DEFAULT_FRAMES = 10_000_000  # of a game of the console; 1/50 of the 200 M of th
 DEFAULT_STEPS = 200_000  # of any other environment
 WORKING_BYTES = 1_000_000_000  # of a run besides its replay memory: torch, networks, games
 REPLAY_ON_DISK = 2_000_000_000  # bytes up to which the replay memory is kept unless told
-_arg = tyro.conf.arg
+MAX_SEED = 999_999_999  # agent steps are added to it, and ALE takes 31 bits
 _FIXED = ("agent", "preset", "seed", "protocol")  # what a resumed run cannot change
 
 
@@ -41,7 +43,7 @@ _FIXED = ("agent", "preset", "seed", "protocol")  # what a resumed run cannot ch
 class RunRequest:
     """What a run is to be: the options of `eightbit train`, the table `run` of config.toml."""
 
-    game: Annotated[str, tyro.conf.Positional, _arg(metavar="GAME", help_behavior_hint="")] = ""
+    game: str = field(default="", metadata={"positional": True, "metavar": "GAME", "unset": ""})
     """a game in any spelling, catch, or gym:<id> for any other environment with discrete
     actions"""
     agent: str = "dqn"
@@ -52,15 +54,15 @@ class RunRequest:
     """of weights, exploration, replay memory and environments"""
     protocol: Protocol = Protocol.MNIH2015
     """rules of the games and of their scores"""
-    frames: Annotated[
-        int | None, _arg(help_behavior_hint="(default: 10M; 200k where the game is not an Atari's)")
-    ] = None
+    frames: int | None = field(
+        default=None, metadata={"unset": "10M; 200k where the game is not an Atari's"}
+    )
     """emulator frames to reach over all resumes, like 10M; none with --minutes"""
-    minutes: Annotated[float | None, _arg(help_behavior_hint="(default: no limit)")] = None
+    minutes: float | None = field(default=None, metadata={"unset": "no limit"})
     """minutes of wall time to stop after, over all resumes"""
     device: str = "auto"
     """where the network computes: auto, cpu, cuda, mps"""
-    eval_every: Annotated[int | None, _arg(help_behavior_hint="(default: never)")] = None
+    eval_every: int | None = field(default=None, metadata={"unset": "never"})
     """agent steps between evaluations in environments of their own, like 250k"""
     eval_episodes: int = 10
     """games in each of these evaluations"""
@@ -78,34 +80,53 @@ class RunRequest:
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise UsageError(f"{name} is {value}; it must be above 0.")
-        if self.seed < 0:
-            raise UsageError(f"seed is {self.seed}; it must be 0 or more.")
+        if not 0 <= self.seed <= MAX_SEED:
+            raise UsageError(f"seed is {self.seed}; it must lie between 0 and {MAX_SEED:,}.")
 
     @classmethod
     def from_table(cls, table: Mapping[str, Any]) -> RunRequest:
         """Reads the table `run` of a config.toml; raises RunFolderError when it does not fit."""
         try:
-            return cls(**decode_table(cls, table))
+            request = cls(**decode_table(cls, table))
+            if not request.game:
+                raise ValueError("it names no game")
         except (TypeError, ValueError, UsageError) as error:
-            raise RunFolderError(f"the table [run] of {CONFIG} does not fit: {error}.") from None
+            raise RunFolderError(_unfit("run", error)) from None
+        return request
 
 
 def decode_table(kind: type, table: Mapping[str, Any]) -> dict[str, Any]:
     """Turns the text "none" of config.toml back into None, and a protocol's name into it.
 
-    Raises TypeError when the table holds a name that `kind` has no field for.
+    Raises TypeError or ValueError when the table holds a name that `kind` has no field for, or a
+    value that its field cannot have.
     """
-    fields = {field.name: str(field.type) for field in dataclasses.fields(kind)}  # as written
-    unknown = sorted(set(table) - set(fields))
-    if unknown:
-        raise TypeError(f"unknown option {unknown[0]!r}")
+    kinds = typing.get_type_hints(kind)
     decoded = dict(table)
     for name, value in table.items():
-        if value == "none" and "None" in fields[name]:
+        if name not in kinds:
+            raise TypeError(f"unknown option {name!r}")
+        if value == "none" and types.NoneType in typing.get_args(kinds[name]):
             decoded[name] = None
-        elif name == "protocol":
+        elif kinds[name] is Protocol:
             decoded[name] = Protocol(value)
+        elif not _is_of(value, kinds[name]):
+            raise TypeError(f"{name} is {value!r}")
     return decoded
+
+
+def _is_of(value: Any, kind: Any) -> bool:
+    if typing.get_origin(kind) in (Union, types.UnionType):
+        return any(_is_of(value, one) for one in typing.get_args(kind))
+    if typing.get_origin(kind) is Literal:
+        return value in typing.get_args(kind)
+    if isinstance(value, bool):
+        return kind is bool
+    return isinstance(value, (int, float) if kind is float else kind)
+
+
+def _unfit(table: str, error: Exception) -> str:
+    return f"the table [{table}] of {CONFIG} does not fit: {str(error).rstrip('.')}."
 
 
 def decode_options(kind: type[T], table: Mapping[str, Any]) -> T:
@@ -116,7 +137,7 @@ def decode_options(kind: type[T], table: Mapping[str, Any]) -> T:
     try:
         return kind(**decode_table(kind, table))
     except (TypeError, ValueError, UsageError) as error:
-        raise RunFolderError(f"the table [options] of {CONFIG} does not fit: {error}.") from None
+        raise RunFolderError(_unfit("options", error)) from None
 
 
 def canonical_game(text: str, protocol: Protocol = Protocol.MNIH2015) -> tuple[str, str]:
@@ -174,15 +195,17 @@ def start_run(
             cannot go on.
     """
     reporter = reporter or Reporter()
+    path = Path(out) if out else new_folder("runs", *_name(request), datetime.now())
+    refuse_existing(path)
+    BACKBONES[options.backbone]  # an unknown one is refused before anything is made
     stepper = training_stepper(request.game, options.num_envs, request.protocol)
     try:
         if request.frames is None and request.minutes is None:
             request = dataclasses.replace(request, frames=_default_frames(request.game))
         replay_bytes = _plan(request, options, stepper, reporter)
-        path = Path(out) if out else new_folder("runs", *_name(request), datetime.now())
         request = _settle_replay(request, replay_bytes, path, reporter)
         agent = _make_agent(request, options, stepper)
-        folder = RunFolder.create(path, _tables(request, options))
+        folder = RunFolder.create(path, _tables(request, agent.options))
         reporter.say(f"run folder: {path}")
         with folder.locked():
             return folder, _train(agent, folder, request, evaluate, None, reporter)
@@ -263,7 +286,10 @@ def _train(
 
 def _make_agent(request: RunRequest, options: Any, stepper: EnvStepper) -> Any:
     agent_class = AGENTS[request.agent].load_class()
-    return agent_class(stepper, options, seed=request.seed, device=request.device)
+    agent = agent_class(stepper, options, seed=request.seed, device=request.device)
+    # What was measured is written down: measuring again, a repetition might find another one.
+    agent.options = dataclasses.replace(options, precision=agent.precision)
+    return agent
 
 
 def _tables(request: RunRequest, options: Any) -> dict[str, Any]:
