@@ -132,6 +132,7 @@ def test_a_packaged_trunk_is_small_and_has_a_card(tmp_path):
 
 
 def test_every_packaged_trunk_loads_by_name_and_keeps_the_rules():
+    assert "pong" in packaged_weights()
     for name in packaged_weights():
         path = weights.PACKAGED / f"{name}.safetensors"
         config, tensors = weights.read_weights(path)
