@@ -73,8 +73,8 @@ class AleVectorEnv(VectorEnv):
             stack_num=options.frame_stack,
             frameskip=options.frame_skip,
             maxpool=options.max_pool,
-            # The engine draws from 0 to noop_max - 1 and needs at least one value to draw from.
-            noop_max=max(options.noop_max, 1),
+            # The engine draws from 0 to one less than this.
+            noop_max=options.noop_max + 1,
             use_fire_reset=options.fire,
             reward_clipping=False,
         )
@@ -246,12 +246,21 @@ def row_seeds(seed: int | list[int | None] | np.ndarray | None, num_envs: int) -
     if seed is None:
         return np.full(num_envs, -1, np.int64)
     if isinstance(seed, int | np.integer):
-        if seed < 0:
-            raise UsageError(f"seed is {seed}; give 0 or more.")
-        return np.arange(seed, seed + num_envs, dtype=np.int64)
-    if len(seed) != num_envs:
-        raise UsageError(f"{len(seed)} seeds for {num_envs} environments; give one for each.")
-    return np.array([-1 if value is None else value for value in seed], np.int64)
+        given: list[int | None] = [int(seed) + row for row in range(num_envs)]
+    else:
+        given = [None if value is None else int(value) for value in seed]
+    if len(given) != num_envs:
+        raise UsageError(f"{len(given)} seeds for {num_envs} environments; give one for each.")
+    for value in given:
+        if value is not None:
+            check_seed(value)
+    return np.array([-1 if value is None else value for value in given], np.int64)
+
+
+def check_seed(seed: int) -> None:
+    """Raises UsageError unless the emulator can take the seed of one environment."""
+    if not 0 <= seed < 2**31:
+        raise UsageError(f"an environment's seed is {seed}; give 0 to {2**31 - 1:,}.")
 
 
 def final_infos(

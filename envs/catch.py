@@ -18,7 +18,7 @@ from gymnasium.vector.utils import batch_space
 
 from ..errors import UsageError
 from .ale import check_actions, final_infos, reset_mask, row_seeds
-from .options import EnvOptions, change_options
+from .options import EnvOptions, Protocol, change_options, env_options
 
 _CELLS = 12
 _PADDLE = 2
@@ -234,10 +234,13 @@ def make_catch(
     game: str = "catch",
     options: EnvOptions | None = None,
     render_mode: str | None = None,
+    protocol: Protocol | str = Protocol.MNIH2015,
+    training: bool = True,
     **changes: Any,
 ) -> CatchEnv:
-    """What `gymnasium.make("eightbit/Catch-v0")` calls; `changes` are fields of `EnvOptions`."""
-    return CatchEnv(change_options(options or EnvOptions(), **changes), render_mode)
+    """What `gymnasium.make("eightbit/Catch-v0")` calls; its arguments are those of `AtariEnv`."""
+    options = options or env_options(protocol, training=training)
+    return CatchEnv(change_options(options, **changes), render_mode)
 
 
 def _mix(values: np.ndarray) -> np.ndarray:

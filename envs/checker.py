@@ -31,7 +31,7 @@ def check_vector_env(env: VectorEnv, *, max_steps: int = 3000, reset_masks: bool
 
     Args:
         env: the environment, open; it is closed at the end.
-        max_steps: within so many steps of random actions two episodes must end, else the rules of
+        max_steps: of so many steps of random actions, two must end an episode, else the rules of
             autoreset were not seen at work; give an environment with a short time limit.
         reset_masks: whether `reset(options={"reset_mask": ...})` must work; with autoreset mode
             DISABLED it must in any case.
@@ -48,8 +48,10 @@ def check_vector_env(env: VectorEnv, *, max_steps: int = 3000, reset_masks: bool
         len(first) == len(second) and all(map(_same, first, second)),
         "two runs with equal seeds and actions differ",
     )
+    if mode == AutoresetMode.NEXT_STEP:
+        _check_ignored_action(env, max_steps)
     if reset_masks or mode == AutoresetMode.DISABLED:
-        _check_reset_mask(env)
+        _check_reset_mask(env, mode, max_steps)
     env.close()
     env.close()
     _require(env.closed, "closed is False after close()")
@@ -99,10 +101,10 @@ def _play(env: VectorEnv, mode: AutoresetMode, max_steps: int) -> list[Any]:
         log.append(result)
         copies.append(_copy(result))
         ended = result[2] | result[3]
-        ends += int(ended.sum())
+        ends += bool(ended.any())
         if ends >= 2:
             break
-    _require(ends >= 2, f"fewer than two episodes ended in {max_steps} steps of random actions")
+    _require(ends >= 2, f"of {max_steps} steps of random actions, fewer than two ended an episode")
     for returned, copy in zip(log, copies, strict=True):
         _require(_same(returned, copy), "an array changed after it was returned")
     return copies
@@ -129,6 +131,8 @@ def _check_step(env: VectorEnv, mode: AutoresetMode, result: Any, before: np.nda
         _require(quiet, "with NEXT_STEP, the step after an end has a reward or ends again")
     if mode == AutoresetMode.SAME_STEP:
         _check_finals(env, terminated | truncated, infos)
+    else:
+        _require("final_obs" not in infos, f"there is a final_obs although the mode is {mode.name}")
 
 
 def _check_finals(env: VectorEnv, ended: np.ndarray, infos: dict[str, Any]) -> None:
@@ -175,37 +179,62 @@ def _check_infos(env: VectorEnv, infos: Any) -> None:
             _require(len(values) == env.num_envs, f"infos[{name!r}] has {len(values)} rows")
 
 
-def _check_reset_mask(env: VectorEnv) -> None:
+def _check_ignored_action(env: VectorEnv, max_steps: int) -> None:
+    """With NEXT_STEP the step after an end is the reset: which action it got plays no part."""
+    results = []
+    for other in (False, True):
+        env.action_space.seed(_SEED)
+        env.reset(seed=_SEED)
+        ended = np.zeros(env.num_envs, np.bool_)
+        for _ in range(max_steps):
+            _, _, terminated, truncated, _ = env.step(env.action_space.sample())
+            ended = terminated | truncated
+            if ended.any():
+                break
+        actions = env.action_space.sample()
+        if other and isinstance(actions, np.ndarray):
+            different = env.action_space.sample()
+            for _ in range(20):
+                if (different[ended] != actions[ended]).all():
+                    break
+                different = env.action_space.sample()
+            actions[ended] = different[ended]
+        results.append(env.step(actions)[:4])
+    _require(_same(*results), "with NEXT_STEP, the action given after an end changes what it does")
+
+
+def _check_reset_mask(env: VectorEnv, mode: AutoresetMode, max_steps: int) -> None:
     """A reset by mask begins the marked rows anew and leaves the others as they are."""
-    env.action_space.seed(_SEED)
-    start, _ = env.reset(seed=_SEED)
-    ended = np.zeros(env.num_envs, np.bool_)
-    last = start
-    for _ in range(3):
-        last, _, terminated, truncated, _ = env.step(env.action_space.sample())
-        ended = terminated | truncated
-        if ended.any():
-            break
-    mask = np.arange(env.num_envs) % 2 == 0
-    mask |= ended
-    seeds = [_SEED + row if mask[row] else None for row in range(env.num_envs)]
-    begun, infos = env.reset(seed=seeds, options={"reset_mask": mask.copy()})  # type: ignore[arg-type]  # as SyncVectorEnv
-    _check_observations(env, begun)
-    _check_infos(env, infos)
-    rows = zip(
-        iterate(env.observation_space, begun),
-        iterate(env.observation_space, start),
-        iterate(env.observation_space, last),
-        mask,
-        strict=True,
-    )
-    for after, first, present, marked in rows:
-        if marked:
-            _require(_same(after, first), "a reset by mask and seed does not begin as before")
-        else:
-            _require(_same(after, present), "a reset by mask changes a row outside the mask")
-    result = env.step(env.action_space.sample())
-    _check_step(env, AutoresetMode.DISABLED, result, ended)
+    even = np.arange(env.num_envs) % 2 == 0
+    for after_an_end in (False, True):
+        env.action_space.seed(_SEED)
+        start, _ = env.reset(seed=_SEED)
+        opening = env.action_space.sample()
+        first = env.step(opening)
+        last, ended = first[0], first[2] | first[3]
+        for _ in range(max_steps if after_an_end else 2):
+            if ended.any():
+                break
+            last, _, terminated, truncated, _ = env.step(env.action_space.sample())
+            ended = terminated | truncated
+        mask = ended if after_an_end else even | ended
+        seeds = [_SEED + row if mask[row] else None for row in range(env.num_envs)]
+        begun, infos = env.reset(seed=seeds, options={"reset_mask": mask.copy()})  # type: ignore[arg-type]  # as SyncVectorEnv
+        _check_observations(env, begun)
+        _check_infos(env, infos)
+        again = "a reset by mask and seed does not begin as before"
+        _check_rows(env, mask, begun, start, again)
+        _check_rows(env, ~mask, begun, last, "a reset by mask changes a row outside the mask")
+        result = env.step(opening)
+        _check_step(env, mode, result, np.zeros(env.num_envs, np.bool_))
+        _check_rows(env, mask, result[0], first[0], again)
+
+
+def _check_rows(env: VectorEnv, mask: np.ndarray, got: Any, wanted: Any, message: str) -> None:
+    """Requires that the observations in the rows of `mask` are equal."""
+    space = env.observation_space
+    rows = zip(mask, iterate(space, got), iterate(space, wanted), strict=True)
+    _require(all(_same(one, other) for marked, one, other in rows if marked), message)
 
 
 def _copy(value: Any) -> Any:

@@ -40,7 +40,7 @@ class ProtocolSpec:
     sticky: float
     """Probability with which each emulated frame repeats the action before."""
     noop_max: int
-    """Upper bound of the random number of no-op frames at a reset; 0 for none."""
+    """Most no-op frames at a reset, whose number is random; 0 for none."""
     life_loss: bool
     """Whether in training a lost life ends the episode for learning."""
     full_action_set: bool
@@ -55,6 +55,8 @@ class ProtocolSpec:
     """Whether the protocol's score is taken from the training log, not from evaluation games."""
     description: str
     """How the score is made, one line."""
+    train_frames: int | None = None
+    """Emulator frames of training after which the score is taken; None for any number."""
 
 
 PROTOCOLS: dict[Protocol, ProtocolSpec] = {
@@ -98,9 +100,10 @@ PROTOCOLS: dict[Protocol, ProtocolSpec] = {
         full_action_set=False,
         max_frames=108_000,
         eval_episodes=100,
-        eval_epsilon=0.0,
+        # rl-zoo3 lets DQN explore in Atari's evaluation as much as at the end of its training.
+        eval_epsilon=0.01,
         score_from_training=False,
-        description="mean of 100 evaluation games, as rl-zoo3 reports",
+        description="mean of 100 evaluation games, epsilon 0.01, as rl-zoo3 plays DQN on Atari",
     ),
     Protocol.ATARI100K: ProtocolSpec(
         sticky=0.0,
@@ -112,6 +115,7 @@ PROTOCOLS: dict[Protocol, ProtocolSpec] = {
         eval_epsilon=0.001,
         score_from_training=False,
         description="mean of 100 evaluation games after 400,000 frames of training",
+        train_frames=400_000,
     ),
 }
 
@@ -123,7 +127,7 @@ class EnvOptions:
     sticky: float = 0.0
     """Probability (0 to 1) with which each emulated frame repeats the action before."""
     noop_max: int = 30
-    """Upper bound (exclusive, frames) of the random number of no-op frames at a reset."""
+    """Most no-op frames at a reset; their number is drawn from 0 (sb3: 1) to this."""
     life_loss: bool = True
     """A lost life ends the episode for learning only; score and length follow the whole game."""
     full_action_set: bool = False

@@ -65,6 +65,8 @@ class Sb3AtariVectorEnv(VectorEnv):
             options: `{"reset_mask": (num_envs,) bool}` leaves the other rows as they are.
         """
         mask = reset_mask(options, self.num_envs)
+        if not (mask.all() or all(self._rows)):
+            raise UsageError("reset all environments once before a reset with a mask.")
         seeds = row_seeds(seed, self.num_envs)
         for row in np.flatnonzero(mask).tolist():
             self._begin(row, int(seeds[row]) if seeds[row] >= 0 else None)

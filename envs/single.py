@@ -10,9 +10,10 @@ from gymnasium.spaces import Box, Discrete
 from gymnasium.utils import seeding
 
 from ..errors import UsageError
+from .ale import check_seed
 from .games import game_facts, parse_game
 from .machine import AleMachine
-from .options import EnvOptions, Preprocessing, change_options
+from .options import EnvOptions, Preprocessing, Protocol, change_options, env_options
 
 _NOOP, _FIRE = 0, 1  # ALE's numbering of actions; NOOP is also the first of every action space
 
@@ -31,9 +32,11 @@ class AtariEnv(gymnasium.Env):
 
     Args:
         game: a name in any spelling.
-        options: the semantics; default: those of protocol mnih2015.
+        options: the semantics; default: those of `protocol`.
         render_mode: None or "rgb_array".
         record_frames: whether `last_frames` returns every emulated frame.
+        protocol: used when `options` is not given.
+        training: used with `protocol`; in evaluation a lost life never ends an episode.
         **changes: single fields of `EnvOptions` to set otherwise.
     """
 
@@ -45,11 +48,14 @@ class AtariEnv(gymnasium.Env):
         options: EnvOptions | None = None,
         render_mode: str | None = None,
         record_frames: bool = False,
+        protocol: Protocol | str = Protocol.MNIH2015,
+        training: bool = True,
         **changes: Any,
     ):
         if render_mode not in (None, "rgb_array"):
             raise UsageError(f"render_mode is {render_mode!r}; give None or 'rgb_array'.")
-        self.options = change_options(options or EnvOptions(), **changes)
+        options = options or env_options(protocol, training=training)
+        self.options = change_options(options, **changes)
         self.game = parse_game(game, self.options).name
         self.render_mode = render_mode
         self.frame_rate = game_facts(self.game).frame_rate
@@ -85,6 +91,7 @@ class AtariEnv(gymnasium.Env):
         if seed is None and self._noops is None:
             seed = int(self.np_random.integers(2**31))
         if seed is not None:
+            check_seed(seed)
             self._seed(seed)
         self._machine.step_frames = []
         self._machine.clear_stack()
@@ -154,7 +161,7 @@ class AtariEnv(gymnasium.Env):
         """ALE's vectorizer: FIRE for one frame, then a random number of no-ops in all."""
         machine = self._machine
         machine.begin()
-        noops = _below(self._noops, max(self.options.noop_max, 1))
+        noops = _below(self._noops, self.options.noop_max + 1)
         if self._fire is not None:
             machine.act(self._fire)
             noops -= 1

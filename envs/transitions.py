@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from gymnasium.spaces import Discrete, Space
+from gymnasium.spaces import Dict, Discrete, Space, Tuple
 from gymnasium.vector import AutoresetMode, VectorEnv
 
 from ..errors import EightBitError, UsageError
@@ -70,13 +70,19 @@ class EnvStepper:
             in `infos["life_lost"]` ends an episode for learning if its `EnvOptions` say so.
 
     Raises:
-        UsageError: the actions are not discrete, or the autoreset mode is not stated.
+        UsageError: the actions are not discrete, an observation is not one array, or the autoreset
+            mode is not stated.
     """
 
     def __init__(self, env: VectorEnv):
         space = env.single_action_space
         if not isinstance(space, Discrete):
             raise UsageError(f"actions must be discrete, but the environment has {space}.")
+        if isinstance(env.single_observation_space, Dict | Tuple):
+            raise UsageError(
+                f"observations must be one array each, but the environment has "
+                f"{env.single_observation_space}; flatten them with Gymnasium's wrapper."
+            )
         if "autoreset_mode" not in env.metadata:
             raise UsageError('env.metadata has no "autoreset_mode"; set it to an AutoresetMode.')
         self.env = env

@@ -45,6 +45,8 @@ def make_vec(
         UnknownNameError: no such game.
         UsageError: an option, the device or the number of environments is not possible.
     """
+    if device != "cpu":
+        raise UsageError(f"games run on device 'cpu' only in this version, not on {device!r}.")
     if game.startswith(GYM_PREFIX):
         if options is not None or changes:
             raise UsageError(f"{game} is no Atari game; leave the options of Atari out.")
@@ -55,8 +57,6 @@ def make_vec(
     found = parse_game(game, options)
     if found.note:
         warnings.warn(found.note, stacklevel=2)
-    if device != "cpu":
-        raise UsageError(f"games run on device 'cpu' only in this version, not on {device!r}.")
     if found.name == CATCH:
         from .catch import CatchVectorEnv
 

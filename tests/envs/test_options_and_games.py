@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 import warnings
 
+import gymnasium
 import pytest
 from ale_py import ALEInterface, roms
 
@@ -18,6 +20,7 @@ from eightbit.envs import (
     make_vec,
     parse_game,
 )
+from eightbit.envs.single import AtariEnv
 from eightbit.errors import UnknownNameError, UsageError
 
 
@@ -49,6 +52,10 @@ def test_every_protocol_is_described_and_mnih2015_is_the_default():
     assert PROTOCOLS[Protocol.MNIH2015].eval_episodes == 30
     assert PROTOCOLS[Protocol.MNIH2015].eval_epsilon == 0.05
     assert PROTOCOLS[Protocol.DOPAMINE].eval_epsilon == 0.001
+    # rl-zoo3 plays Atari with the exploration that its DQN ends training with.
+    assert PROTOCOLS[Protocol.ZOO].eval_epsilon == 0.01
+    assert PROTOCOLS[Protocol.ATARI100K].train_frames == 400_000
+    assert PROTOCOLS[Protocol.ATARI100K].eval_episodes == 100
 
 
 @pytest.mark.parametrize(
@@ -70,6 +77,35 @@ def test_a_bad_option_says_what_to_write(changes, message):
     arguments = {"num_envs": 2, **changes}
     with pytest.raises(UsageError, match=message):
         make_vec("pong", **arguments)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"device": "cuda"}, "'cpu' only"),
+        ({"sticky": 0.25}, "leave the options of Atari out"),
+        ({"num_envs": 0}, "give 1 or more"),
+        ({"game": "gym:CartPol-v1"}, "did you mean CartPole"),
+        ({"game": "gym:Pendulum-v1"}, "choose one with discrete actions"),
+        ({"game": "gym:LunarLander-v3"}, "cannot be made: .*; mend that and try again"),
+    ],
+)
+def test_other_environments_are_refused_in_one_sentence(changes, message, monkeypatch):
+    monkeypatch.setitem(sys.modules, "Box2D", None)  # as where it is not installed
+    arguments = {"game": "gym:CartPole-v1", "num_envs": 2, **changes}
+    with pytest.raises(UsageError, match=message) as found:
+        make_vec(**arguments)
+    assert "\n" not in str(found.value)
+
+
+@pytest.mark.parametrize("env_id", ["eightbit/Pong-v5", "eightbit/Catch-v0"])
+def test_gymnasium_makes_one_or_many_with_the_same_words(env_id):
+    words = {"protocol": "dopamine", "training": False, "frame_stack": 2}
+    one, many = gymnasium.make(env_id, **words), gymnasium.make_vec(env_id, num_envs=1, **words)
+    assert one.unwrapped.options == many.unwrapped.options
+    assert many.unwrapped.options.sticky == 0.25 and many.unwrapped.options.frame_stack == 2
+    with pytest.raises(UsageError, match="known are mnih2015"):
+        gymnasium.make(env_id, protocol="nature")
 
 
 @pytest.mark.parametrize(
@@ -143,9 +179,11 @@ def test_a_spelling_whose_semantics_hold_needs_no_note():
 
 
 @pytest.mark.parametrize("game", ["combat", "Joust", "maze_craze", "ALE/Warlords-v5"])
-def test_a_game_that_would_end_the_process_is_refused(game):
-    with pytest.raises(UsageError, match="no single-player settings"):
-        make_vec(game, 1)
+@pytest.mark.parametrize("make", [lambda game: make_vec(game, 1), AtariEnv])
+def test_a_game_that_would_end_the_process_is_refused(game, make):
+    with pytest.raises(UsageError, match="no single-player settings") as found:
+        make(game)
+    assert "\n" not in str(found.value)
 
 
 @pytest.mark.parametrize(

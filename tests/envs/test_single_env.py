@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 import warnings
 from pathlib import Path
+from types import ModuleType
+from typing import ClassVar
 
 import ale_py
 import gymnasium
@@ -15,6 +17,7 @@ from gymnasium.wrappers import (
     AtariPreprocessing,
     FrameStackObservation,
     RecordEpisodeStatistics,
+    RecordVideo,
     RenderCollection,
 )
 
@@ -25,7 +28,7 @@ from eightbit.errors import UsageError
 
 gymnasium.register_envs(ale_py)
 ALL_IDS = [f"eightbit/{game_facts(name).id}-v5" for name in list_games()]
-FEW = ["eightbit/Pong-v5", "eightbit/MsPacman-v5", "eightbit/Catch-v0"]
+FEW = ["eightbit/Pong-v5", "eightbit/Catch-v0"]
 REST = [pytest.param(i, marks=pytest.mark.long) for i in ALL_IDS if i not in FEW]
 
 
@@ -58,7 +61,15 @@ def test_it_passes_gymnasiums_checker(env_id):
             assert tuple(names) == facts.actions
 
 
-@pytest.mark.parametrize("game", ["pong", "breakout", "ms_pacman", "robotank", "air_raid"])
+@pytest.mark.parametrize(
+    "game",
+    [
+        pytest.param(
+            game, marks=[] if game in ("pong", "robotank", "air_raid") else pytest.mark.long
+        )
+        for game in list_games()
+    ],
+)
 def test_observations_equal_gymnasiums_preprocessing_frame_by_frame(game):
     raw = gymnasium.make(
         f"ALE/{game_facts(game).id}-v5", frameskip=1, repeat_action_probability=0.0
@@ -71,16 +82,14 @@ def test_observations_equal_gymnasiums_preprocessing_frame_by_frame(game):
     ours = AtariEnv(game, noop_max=0, fire=False)
     assert np.array_equal(ours.reset(seed=0)[0], theirs.reset(seed=0)[0])
     rng = np.random.default_rng(0)
-    score = 0.0
-    for step in range(220):
+    for step in range(120):
         action = int(rng.integers(ours.action_space.n))
         mine, other = ours.step(action), theirs.step(action)
         assert mine[1:4] == other[1:4]
         if mine[2]:
             break
         assert np.array_equal(mine[0], other[0]), f"step {step}"
-        score += mine[1]
-    assert step > 50
+    assert step > 15
     ours.close()
 
 
@@ -110,18 +119,36 @@ def test_it_works_under_gymnasiums_wrappers():
     assert len(env.render()) == info["episode"]["l"] + 1
 
 
-def test_record_video_writes_a_file(tmp_path):
-    pytest.importorskip("moviepy")
-    from gymnasium.wrappers import RecordVideo
+class Clip:
+    """Stands in for moviepy's `ImageSequenceClip` where moviepy is missing: keeps the frames."""
 
-    env = RecordVideo(
-        gymnasium.make("eightbit/Pong-v5", render_mode="rgb_array", max_frames=40), str(tmp_path)
-    )
+    made: ClassVar[list[Clip]] = []
+
+    def __init__(self, frames: list[np.ndarray], fps: float):
+        self.frames, self.fps = frames, fps
+        self.made.append(self)
+
+    def write_videofile(self, path: str, **kwargs: object) -> None:
+        Path(path).write_bytes(b"video")
+
+
+def test_record_video_gets_every_step_at_the_games_rate(tmp_path, monkeypatch):
+    for name in ("moviepy", "moviepy.video", "moviepy.video.io"):
+        monkeypatch.setitem(sys.modules, name, ModuleType(name))
+    clips = ModuleType("moviepy.video.io.ImageSequenceClip")
+    clips.ImageSequenceClip = Clip
+    monkeypatch.setitem(sys.modules, clips.__name__, clips)
+    Clip.made.clear()
+    env = gymnasium.make("eightbit/AirRaid-v5", render_mode="rgb_array", max_frames=40)
+    env = RecordVideo(env, str(tmp_path / "videos"))
     env.reset(seed=0)
     while not env.step(0)[3]:
         pass
     env.close()
-    assert list(tmp_path.glob("*.mp4"))
+    (clip,) = Clip.made
+    assert len(clip.frames) == 11 and clip.frames[0].shape == (250, 160, 3)
+    assert clip.fps == 12  # 50 frames per second, four to a step
+    assert [path.name for path in (tmp_path / "videos").iterdir()] == ["rl-video-episode-0.mp4"]
 
 
 def test_the_frame_rate_is_the_consoles():
@@ -141,6 +168,8 @@ def test_a_wrong_call_says_what_to_do():
     assert env.step(0)[3]
     with pytest.raises(UsageError, match=r"call reset\(\) first"):
         env.step(0)
+    with pytest.raises(UsageError, match="give 0 to 2,147,483,647"):
+        env.reset(seed=2**31)
     with pytest.raises(UsageError, match="'rgb_array'"):
         AtariEnv("pong", render_mode="human")
     with pytest.raises(UsageError, match="did you mean sticky"):

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import gymnasium
 import numpy as np
 import pytest
-from gymnasium.spaces import Box, Discrete
+from gymnasium.spaces import Box, Discrete, Tuple
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from eightbit.envs import EnvStepper, Episode, StepRecord, make_gym_vec, make_vec
+from eightbit.envs import EnvStepper, Episode, StepRecord, list_games, make_gym_vec, make_vec
 from eightbit.envs.catch import CatchEnv
 from eightbit.envs.options import EnvOptions
 from eightbit.envs.single import AtariEnv
 from eightbit.errors import EightBitError, UsageError
 
-N = 3
+N = 2
 MODES = list(AutoresetMode)
+NEXT, SAME, DISABLED = AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP, AutoresetMode.DISABLED
 
 
 @dataclass
@@ -28,8 +30,11 @@ class Reference:
 
     envs: list[gymnasium.Env]
     life_loss: bool = False
-    returns: list[float] = field(default_factory=lambda: [0.0] * N)
-    lengths: list[int] = field(default_factory=lambda: [0] * N)
+    returns: list[float] = field(init=False)
+    lengths: list[int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.returns, self.lengths = [0.0] * len(self.envs), [0] * len(self.envs)
 
     def reset(self, seed: int) -> np.ndarray:
         return np.stack([env.reset(seed=seed + row)[0] for row, env in enumerate(self.envs)])
@@ -72,7 +77,7 @@ def compare(stepper: EnvStepper, reference: Reference, seed: int, steps: int) ->
     assert np.array_equal(stepper.reset(seed), reference.reset(seed))
     episodes = 0
     for step in range(steps):
-        actions = rng.integers(0, stepper.num_actions, N)
+        actions = rng.integers(0, stepper.num_actions, stepper.num_envs)
         record = stepper.step(actions)
         assert_same(record, reference.step(actions), step)
         episodes += len(record.episodes)
@@ -92,26 +97,38 @@ def test_catch_gives_what_a_loop_over_single_games_gives(mode, seed, sticky, max
 
 
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("processes", [False, True])
-def test_gymnasium_gives_what_a_loop_over_single_environments_gives(mode, processes):
-    if processes and mode != AutoresetMode.SAME_STEP:
-        pytest.skip("one run with processes is enough: the adapter is the same")
+def test_gymnasium_gives_what_a_loop_over_single_environments_gives(mode):
+    processes = mode == SAME
     env = make_gym_vec("gym:CartPole-v1", N, autoreset_mode=mode, processes=processes)
     reference = Reference([gymnasium.make("CartPole-v1") for _ in range(N)])
     assert compare(EnvStepper(env), reference, 4, 150) >= 2 * N
 
 
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize(
-    ("game", "steps", "changes"),
-    [
-        ("breakout", 280, {}),
-        ("seaquest", 130, {"max_frames": 300, "sticky": 0.25, "full_action_set": True}),
-        ("pong", 60, {"max_frames": 102, "life_loss": False}),
-        ("breakout", 130, {"preprocessing": "sb3"}),
-    ],
-)
-def test_atari_gives_what_a_loop_over_single_games_gives(mode, game, steps, changes):
+PLAIN: dict[str, Any] = {}
+STICKY = {"max_frames": 200, "sticky": 0.25, "full_action_set": True}
+CUT = {"max_frames": 102, "life_loss": False}
+SB3 = {"preprocessing": "sb3", "max_frames": 400}
+FAST = [
+    ("breakout", 220, PLAIN, SAME),
+    ("breakout", 130, SB3, NEXT),
+    ("seaquest", 70, STICKY, NEXT),
+    ("pong", 55, CUT, DISABLED),
+]
+SLOW = [
+    pytest.param(game, steps, changes, mode, marks=pytest.mark.long)
+    for game, steps, changes, fast in FAST
+    for mode in MODES
+    if mode != fast
+]
+SLOW += [
+    pytest.param(game, 90, {**changes, "max_frames": 160}, NEXT, marks=pytest.mark.long)
+    for game in list_games()
+    for changes in (PLAIN, SB3)
+]
+
+
+@pytest.mark.parametrize(("game", "steps", "changes", "mode"), [*FAST, *SLOW])
+def test_atari_gives_what_a_loop_over_single_games_gives(game, steps, changes, mode):
     stepper = EnvStepper(make_vec(game, N, autoreset_mode=mode, **changes))
     reference = Reference(
         [AtariEnv(game, **changes) for _ in range(N)], changes.get("life_loss", True)
@@ -166,23 +183,77 @@ def test_no_step_is_lost_between_episodes(mode):
     assert all(record.actions.tolist() == [0, 1] for record in records)
 
 
-@pytest.mark.parametrize("mode", MODES)
-def test_a_reset_in_mid_episode_or_right_after_an_end_begins_anew(mode):
+class Walk(gymnasium.Env):
+    """Episodes of random length with random rewards; every second end is a truncation."""
+
+    observation_space = Box(-1000, 1000, (2,), np.float32)
+    action_space = Discrete(4)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        super().reset(seed=seed)
+        self.place = self.np_random.integers(-9, 9, 2).astype(np.float32)
+        self.left = int(self.np_random.integers(1, 6))
+        return self.place.copy(), {}
+
+    def step(self, action: int) -> Any:
+        self.left -= 1
+        self.place = self.place + np.float32(action) + self.np_random.integers(0, 5, 2)
+        self.place = self.place.astype(np.float32)
+        cut = bool(self.np_random.integers(2))
+        over = self.left == 0
+        return self.place.copy(), float(self.place.sum()), over and not cut, over and cut, {}
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    num_envs=st.integers(1, 5),
+    seed=st.integers(0, 10_000),
+    phases=st.lists(st.integers(0, 12), min_size=1, max_size=4),
+)
+def test_all_modes_give_the_same_transitions_returns_and_episodes(num_envs, seed, phases):
+    """Each phase begins with a reset, wherever the episodes stand."""
+    steppers = [EnvStepper(SyncVectorEnv([Walk] * num_envs, autoreset_mode=mode)) for mode in MODES]
+    reference = Reference([Walk() for _ in range(num_envs)])
+    rng = np.random.default_rng(seed)
+    for phase, steps in enumerate(phases):
+        reference.__post_init__()
+        first = reference.reset(seed + phase)
+        for stepper in steppers:
+            assert np.array_equal(stepper.reset(seed + phase), first)
+        for step in range(steps):
+            actions = rng.integers(0, 4, num_envs)
+            expected = reference.step(actions)
+            for stepper in steppers:
+                assert_same(stepper.step(actions), expected, step)
+
+
+RESTARTED = ("catch", "gym:CartPole-v1", "pong")
+
+
+@pytest.mark.parametrize(
+    ("game", "mode"),
+    [
+        pytest.param(
+            game, mode, marks=[pytest.mark.long] if game == "pong" and mode != NEXT else []
+        )
+        for game in RESTARTED
+        for mode in MODES
+    ],
+)
+def test_a_reset_in_mid_episode_or_right_after_an_end_begins_anew(game, mode):
+    def make() -> EnvStepper:
+        changes = {"max_frames": 40} if game == "pong" else {}
+        return EnvStepper(make_vec(game, N, autoreset_mode=mode, **changes))
+
     def play(stepper: EnvStepper, steps: int) -> list[StepRecord]:
         stepper.reset(3)
         return [stepper.step(np.zeros(N, np.int64)) for _ in range(steps)]
 
-    for make in (
-        lambda: make_vec("catch", N, autoreset_mode=mode),
-        lambda: make_gym_vec("CartPole-v1", N, autoreset_mode=mode),
-        lambda: make_vec("pong", N, max_frames=40, autoreset_mode=mode),
-    ):
-        fresh = play(EnvStepper(make()), 14)
-        used = EnvStepper(make())
-        for steps in (4, 10, 11):
-            play(used, steps)
-        for step, (record, expected) in enumerate(zip(play(used, 14), fresh, strict=True)):
-            assert_same(record, expected, step)
+    fresh, used = play(make(), 14), make()
+    for steps in (4, 10) if game == "pong" else (4, 10, 11):
+        play(used, steps)
+    for step, (record, expected) in enumerate(zip(play(used, 14), fresh, strict=True)):
+        assert_same(record, expected, step)
 
 
 def test_records_do_not_change_later():
@@ -202,12 +273,13 @@ def test_records_do_not_change_later():
 
 def test_the_given_actions_are_not_changed():
     actions = np.ones(2, np.int64)
-    stepper = EnvStepper(make_vec("breakout", 2, max_frames=2000))
-    stepper.reset(0)
-    for _ in range(120):
-        record = stepper.step(actions)
-        record.actions[:] = 0
-    assert actions.tolist() == [1, 1]
+    for game in ("breakout", "catch"):
+        stepper = EnvStepper(make_vec(game, 2))
+        stepper.reset(0)
+        for _ in range(60):
+            record = stepper.step(actions)
+            record.actions[:] = 0
+        assert actions.tolist() == [1, 1]
 
 
 def test_catch_goes_on_from_a_saved_state_as_if_it_had_never_stopped():
@@ -236,26 +308,43 @@ def test_ale_says_that_it_cannot_be_restored():
         stepper.set_state({})
 
 
-def wrong_calls() -> list[tuple[Callable[[], Any], str]]:
-    stepper = EnvStepper(make_vec("catch", 2))
-    stepper.reset(0)
-    pong = EnvStepper(make_vec("pong", 2))
-    pong.reset(0)
-    return [
-        (stepper.recv, r"call send\(actions\) first"),
-        (lambda: [stepper.send(np.zeros(2)), stepper.send(np.zeros(2))], r"call recv\(\) first"),
-        (lambda: pong.step(np.zeros(3)), r"give \(2,\)"),
-        (lambda: pong.step(np.array([0, 6])), "must be 0 to 5"),
-        (lambda: EnvStepper(make_vec("pong", 2)).step(np.zeros(2)), r"call reset\(\) first"),
-        (
-            lambda: EnvStepper(SyncVectorEnv([lambda: gymnasium.make("Pendulum-v1")])),
-            "actions must be discrete",
-        ),
-    ]
+class Pair(gymnasium.Env):
+    """Its observation is a tuple."""
+
+    observation_space = Tuple((Discrete(2), Discrete(2)))
+    action_space = Discrete(2)
 
 
-@pytest.mark.parametrize("index", range(6))
-def test_a_wrong_call_says_what_to_do(index):
-    call, message = wrong_calls()[index]
+def test_a_wrong_call_says_what_to_do():
+    fresh = EnvStepper(make_vec("pong", 1))
+    with pytest.raises(UsageError, match=r"call reset\(\) first"):
+        fresh.step(np.zeros(1))
+    fresh.reset(0)
+    with pytest.raises(UsageError, match=r"call send\(actions\) first"):
+        fresh.recv()
+    with pytest.raises(UsageError, match=r"give \(1,\)"):
+        fresh.step(np.zeros(3))
+    with pytest.raises(UsageError, match="must be 0 to 5"):
+        fresh.step(np.array([6]))
+    fresh.send(np.zeros(1))
+    with pytest.raises(UsageError, match=r"call recv\(\) first"):
+        fresh.send(np.zeros(1))
+    fresh.close()
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: gymnasium.make("Pendulum-v1"), "actions must be discrete"),
+        (Pair, "observations must be one array each"),
+    ],
+)
+def test_an_environment_that_cannot_be_learnt_is_refused(make, message):
     with pytest.raises(UsageError, match=message):
-        call()
+        EnvStepper(SyncVectorEnv([make]))
+
+
+def test_sb3s_preprocessing_needs_a_whole_reset_first_too():
+    env = make_vec("freeway", 2, preprocessing="sb3")
+    with pytest.raises(UsageError, match="reset all environments once"):
+        env.reset(options={"reset_mask": np.array([True, False])})
