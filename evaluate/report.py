@@ -93,6 +93,7 @@ def evaluate_run(
     player = load_player(
         run, protocol=settings.protocol, checkpoint=settings.checkpoint, device=settings.device
     )
+    _check_training(player)
     # No protocol is about the games of `gym:`, so their scores come from games played.
     if PROTOCOLS[player.protocol].score_from_training and not player.game.startswith(GYM_PREFIX):
         played = _score_of_training(player, settings, say)
@@ -117,6 +118,18 @@ def evaluate_run(
     path = write_record(player.run.path, record)
     say(played.score.describe())
     return Report(played.score, controls, path, record)
+
+
+def _check_training(player: Player) -> None:
+    """Refuses an agent that saw more of the game than the protocol allows."""
+    most = PROTOCOLS[player.protocol].train_frames
+    # A run of many environments ends up to a step of all of them late.
+    if most is not None and player.frames is not None and player.frames > 1.01 * most:
+        raise UsageError(
+            f"a score of {player.protocol.value} is of at most {most:,} frames of training and "
+            f"this agent had {player.frames:,}: choose an earlier --checkpoint or another "
+            "--protocol."
+        )
 
 
 def _score_of_training(

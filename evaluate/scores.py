@@ -18,6 +18,7 @@ from ..errors import UsageError
 CONFIDENCE = 0.95
 RESAMPLES = 10_000
 TABLE_FILE = "atari57_random_human.csv"
+TABLE_NAME = "the published table of DQN Zoo"
 TABLE_SOURCE = (
     "published random and human scores of the 57 games, 30 no-op starts, 108,000-frame cap, "
     "as in DQN Zoo"
@@ -151,7 +152,9 @@ class Score:
             else f"95 % interval {self.interval.low:.2f} to {self.interval.high:.2f}"
         )
         human = self.human_normalised
-        normalised = "not in the table of human scores" if human is None else f"{human:.2f}"
+        normalised = (
+            "not in the table of human scores" if human is None else f"{human:.2f} by {TABLE_NAME}"
+        )
         return (
             f"{self.game}: mean return {self.mean:.2f} ({spread}, {len(self.returns)} episodes, "
             f"protocol {self.protocol.value}, from the {self.source.value}); "

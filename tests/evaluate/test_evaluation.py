@@ -93,18 +93,18 @@ def test_epsilon_is_the_share_of_random_actions(monkeypatch):
 def test_same_seed_same_returns_and_another_seed_other_games():
     short = EnvOptions(life_loss=False, max_frames=800)
     first, again, other = (
-        random_play("breakout", episodes=4, seed=seed, options=short) for seed in (3, 3, 100)
+        random_play("breakout", episodes=2, seed=seed, options=short) for seed in (3, 3, 100)
     )
     assert first.score == again.score and first.lengths == again.lengths
     assert (first.score.returns, first.lengths) != (other.score.returns, other.lengths)
 
 
-def test_random_play_of_pong_scores_as_published():
-    played = random_play("Pong", episodes=4, seed=0)
-    assert played.score.game == "pong" and played.epsilon == 1.0
-    assert played.score.mean == pytest.approx(-20.7, abs=0.7)  # the table's figure for random play
-    assert all(-21 <= value <= -18 for value in played.score.returns)
-    assert played.score.human_normalised == pytest.approx(0.0, abs=0.03)
+@pytest.mark.long
+@pytest.mark.parametrize(("game", "most"), [("pong", 0.03), ("breakout", 0.03), ("boxing", 0.2)])
+def test_random_play_scores_as_published(game, most):
+    played = random_play(game, episodes=30, seed=0)
+    assert played.score.game == game and played.epsilon == 1.0
+    assert abs(played.score.human_normalised) < most
 
 
 def steps_of_first_life(game, action):
@@ -139,7 +139,7 @@ def test_numbers_that_make_no_sense_are_refused():
 
 
 def test_the_best_constant_action_is_found_and_named():
-    options = replace(evaluation_options(Protocol.MNIH2015), max_frames=800)
+    options = replace(evaluation_options(Protocol.MNIH2015), max_frames=700)
     played = best_constant_action("freeway", episodes=2, trial_episodes=1, options=options)
     assert played.player == "always UP"
     assert played.score.mean > 0 and len(played.score.returns) == 2

@@ -3,10 +3,12 @@
 import itertools
 import json
 import math
+from importlib import resources
 
 import numpy as np
 import pytest
 
+from eightbit.envs import list_games
 from eightbit.envs.options import PROTOCOLS, EnvOptions, Protocol
 from eightbit.errors import EightBitError, RunFolderError, UsageError
 from eightbit.evaluate import records, scores
@@ -62,6 +64,16 @@ def test_human_normalised_is_0_for_published_random_and_1_for_human():
     assert scores.human_normalised("pong", 14.6) == 1.0
     assert scores.human_normalised("breakout", (1.7 + 30.5) / 2) == pytest.approx(0.5)
     assert len(scores._published_table()) == 57
+    assert set(scores._published_table()) <= set(list_games())
+
+
+def test_the_table_of_human_scores_tells_where_it_comes_from():
+    first = (resources.files("eightbit.evaluate") / scores.TABLE_FILE).read_text().splitlines()[0]
+    for words in ("57 games", "30 no-op starts", "108,000-frame cap"):
+        assert words in first and words in scores.TABLE_SOURCE
+    assert "google-deepmind/dqn_zoo" in first and "DQN Zoo" in scores.TABLE_SOURCE
+    # Beside each human-normalised figure stands whose table it is by.
+    assert "human-normalised 1.00 by the published table of DQN Zoo" in make([14.6]).describe()
 
 
 def test_games_without_published_scores_have_no_human_normalised_score():

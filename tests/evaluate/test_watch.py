@@ -87,7 +87,7 @@ def test_every_emulated_frame_of_a_game_is_shown():
 
 
 def test_the_score_appears_on_the_last_frame_of_the_step_that_earned_it():
-    stage = Stage("pong", evaluation(max_frames=1_200))
+    stage = Stage("pong", evaluation(max_frames=480))
     overlay = Overlay("PONG", "test", stage.actions, stage.screen, stage.rate)
     seen = []
     real = overlay.compose
@@ -99,7 +99,7 @@ def test_the_score_appears_on_the_last_frame_of_the_step_that_earned_it():
     scores = [moment.score for moment in seen]
     changes = [i for i in range(1, len(scores)) if scores[i] != scores[i - 1]]
     assert scores[0] == 0 and scores[-1] < -1
-    start = len(seen) - 1_200
+    start = len(seen) - 480
     assert all((i - start) % 4 == 3 for i in changes)
     same = [i for i in range(1, len(scores)) if not np.array_equal(pictures[i], pictures[i - 1])]
     assert same == changes
