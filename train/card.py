@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from ..envs.options import PROTOCOLS, Protocol
-from .checkpoints import read_header, write_atomically
+from .checkpoints import read_header
 from .reporting import short
-from .runs import RunFolder
+from .runs import RunFolder, write_text
 
 _CARD = """---
 library_name: eightbit
@@ -56,7 +56,7 @@ actions, _ = agent.predict(observations, deterministic=True)  # {shape}
 def write_card(folder: RunFolder) -> Path:
     """Writes README.md from the configuration, the last checkpoint and evaluation.json.
 
-    Raises OSError when the disk refuses.
+    Raises RunFolderError when the disk refuses.
     """
     run, options = folder.config["run"], folder.config["options"]
     game = str(run["game"])
@@ -84,7 +84,7 @@ def write_card(folder: RunFolder) -> Path:
         options=_rows({f"`{name}`": value for name, value in options.items()}),
     )
     path = folder.path / "README.md"
-    write_atomically(path, lambda file: file.write(text.encode()))
+    write_text(path, text)
     return path
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..envs.transitions import Episode
+from .events import EventFile
 
 LogStyle = Literal["sb3", "cleanrl", "both"]
 WINDOW = 100  # episodes that a mean return is taken over, as in Stable-Baselines3
@@ -107,14 +108,11 @@ class RunLog:
     """
 
     def __init__(self, folder: Path, style: LogStyle, first_step: int, frames_per_step: int):
-        from torch.utils.tensorboard import SummaryWriter
-
         self._style = style
         self._frames_per_step = frames_per_step
         self._episodes = CsvLog(folder / "episodes.csv", EPISODE_COLUMNS, first_step)
         self._progress = CsvLog(folder / "progress.csv", PROGRESS_COLUMNS, first_step)
-        purge = first_step + 1 if first_step else None
-        self._events = SummaryWriter(str(folder / "events"), purge_step=purge)
+        self._events = EventFile(folder / "events", first_step)
 
     def episode(self, episode: Episode, agent_steps: int, minutes: float) -> None:
         """Writes down a finished game."""
@@ -177,7 +175,7 @@ class RunLog:
 
     def _scalar(self, tag: str, value: float | None, step: int) -> None:
         if value is not None:
-            self._events.add_scalar(tag, value, step)
+            self._events.scalar(tag, value, step)
 
 
 class EpisodeWindow:

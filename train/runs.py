@@ -113,7 +113,11 @@ class RunFolder:
 
         Raises RunFolderError naming the process that has it.
         """
-        with open(self.path / ".lock", "a+b") as file:
+        try:
+            file = open(self.path / ".lock", "a+b")  # noqa: SIM115  # closed below
+        except OSError as error:
+            raise RunFolderError(f"cannot write to {self.path}: {error.strerror}.") from None
+        with file:
             if not _try_lock(file):
                 file.seek(0)
                 owner = file.read().decode(errors="replace").strip() or "another process"
@@ -165,9 +169,19 @@ def read_config(path: str | Path) -> dict[str, Any]:
 
 
 def write_config(path: Path, config: Mapping[str, Any]) -> None:
-    """Writes tables as TOML; None, which TOML lacks, is written as the text "none"."""
-    text = tomli_w.dumps(_without_none(config))
-    write_atomically(path, lambda file: file.write(text.encode()))
+    """Writes tables as TOML; None, which TOML lacks, is written as the text "none".
+
+    Raises RunFolderError as `write_text` does.
+    """
+    write_text(path, tomli_w.dumps(_without_none(config)))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a whole file, or leaves what it held; raises RunFolderError when the disk refuses."""
+    try:
+        write_atomically(path, lambda file: file.write(text.encode()))
+    except OSError as error:
+        raise RunFolderError(f"cannot write {path}: {error.strerror}.") from None
 
 
 def new_folder(parent: str | Path, what: str, preset: str, seed: int, now: datetime) -> Path:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from eightbit.cli import main
+from eightbit.train import session
 
 TINY = [
     *("--backbone", "nips2013", "--backbone-options", '{"hidden": 16}', "--device", "cpu"),
@@ -41,8 +42,12 @@ def eightbit(capsys):
 
 
 @pytest.fixture
-def train(eightbit):
-    """Runs `eightbit train ...` with tiny options; a run that goes on brings its own."""
+def train(eightbit, monkeypatch):
+    """Runs `eightbit train ...` with tiny options; a run that goes on brings its own.
+
+    The picture of the curves, which takes longer than the run, is left out.
+    """
+    monkeypatch.setattr(session, "draw_run", lambda *_: None)
 
     def run(*words):
         told = [] if {"--resume", "--config"} & set(words) else TINY
@@ -55,8 +60,10 @@ def train(eightbit):
 def finished_run(tmp_path_factory):
     """A run of Catch with checkpoints of steps 240 and 280 and a best one; not to be changed."""
     folder = tmp_path_factory.mktemp("finished") / "run"
-    assert main(["train", "catch", *TINY, "--frames", "240", "--out", str(folder)]) == 0
-    assert main(["train", "--resume", str(folder), "--frames", "280"]) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(session, "draw_run", lambda *_: None)
+        assert main(["train", "catch", *TINY, "--frames", "240", "--out", str(folder)]) == 0
+        assert main(["train", "--resume", str(folder), "--frames", "280"]) == 0
     return folder
 
 
