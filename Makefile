@@ -13,7 +13,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 # The index that torch comes from; empty means the one that pip is set up with.
 TORCH_INDEX ?=
-DEMO_GAME ?= pong
+DEMO_GAME ?= boxing
 DEMO_PRESET ?= demo
 DEMO_MINUTES ?= 10
 DEMO_SEED ?= 0
