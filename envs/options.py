@@ -133,8 +133,8 @@ class EnvOptions:
     full_action_set: bool = False
     """All 18 actions instead of the game's minimal ones."""
     max_frames: int = 18_000
-    """Time limit of a game after its no-ops, in emulator frames: the step that reaches it is the
-    last; the game is then truncated, not terminated."""
+    """Time limit of a game after its no-ops (sb3: with them), in emulator frames: the step that
+    reaches it is the last; the game is then truncated, not terminated."""
     frame_skip: int = 4
     """Emulator frames for which one agent step holds its action."""
     frame_stack: int = 4

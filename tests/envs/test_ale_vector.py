@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -269,3 +271,16 @@ def test_every_game_plays_and_is_cut_at_the_time_limit(game):
         for episode in stepper.step(rng.integers(0, stepper.num_actions, 1)).episodes
     ]
     assert lengths and max(lengths) <= 20
+
+
+@pytest.mark.long
+def test_memory_does_not_grow_with_the_number_of_steps():
+    stepper = EnvStepper(make_vec("breakout", 4, autoreset_mode=SAME))
+    stepper.reset(0)
+    actions = np.array([0, 1, 2, 3])
+    sizes = []
+    for _ in range(2):
+        for _ in range(4_000):
+            stepper.step(actions)
+        sizes.append(int(Path("/proc/self/statm").read_text().split()[1]))
+    assert (sizes[1] - sizes[0]) * os.sysconf("SC_PAGE_SIZE") < 4e6
