@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import stable_baselines3
 import torch
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from stable_baselines3.common import callbacks
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.logger import KVWriter, Logger
@@ -29,7 +30,7 @@ from eightbit.agents.sb3 import (
     adapt_callback,
     load_sb3_policy,
 )
-from eightbit.envs import make_vec
+from eightbit.envs import SB3VecEnv, VectorEnvFromSB3, make_vec
 from eightbit.envs.catch import CatchEnv
 from eightbit.errors import EightBitError, UnknownNameError, UsageError, WeightsError
 
@@ -193,11 +194,32 @@ def test_what_is_no_callback_is_refused(agent: DQN) -> None:
 
 
 def test_sb3s_evaluate_policy_plays_our_agent(agent: DQN) -> None:
-    rewards, lengths = evaluate_policy(
-        agent, catch_for_sb3(2), n_eval_episodes=4, return_episode_rewards=True
-    )
-    assert lengths == [11] * 4
-    assert set(rewards) <= {-1.0, 1.0}
+    scores = []
+    for env in (catch_for_sb3(2), SB3VecEnv(make_vec("catch", 2))):
+        env.seed(5)
+        rewards, lengths = evaluate_policy(
+            agent, env, n_eval_episodes=4, return_episode_rewards=True
+        )
+        assert lengths == [11] * 4
+        assert set(rewards) <= {-1.0, 1.0}
+        scores.append(rewards)
+    assert scores[0] == scores[1]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: VectorEnvFromSB3(catch_for_sb3(2)),
+        lambda: SyncVectorEnv([CatchEnv] * 2, autoreset_mode=AutoresetMode.DISABLED),
+    ],
+)
+def test_our_agent_learns_alike_on_environments_of_others(make: Any, agent: DQN) -> None:
+    other = DQN(make(), SMALL, seed=0, device="cpu")
+    for learner in (agent, other):
+        learner.learn(80)
+    pictures = np.random.default_rng(0).integers(0, 256, (3, 4, 84, 84), dtype=np.uint8)
+    assert other.num_updates == agent.num_updates > 0
+    np.testing.assert_array_equal(other.q_values(pictures), agent.q_values(pictures))
 
 
 # ---- backbones in SB3
