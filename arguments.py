@@ -155,8 +155,8 @@ def parse(given: Sequence[str], name: str, doc: str, *main: Any, **groups: Any) 
         for title, defaults in groups.items()
     ]
     command = dataclasses.make_dataclass("Command", [*own, *nested], namespace={"__doc__": doc})
-    known = [flag for one in (*main, *groups.values()) for o in options_of(one) for flag in o.flags]
-    parsed = _run_tyro(command, given, name, known)
+    options = [option for one in (*main, *groups.values()) for option in options_of(one)]
+    parsed = _run_tyro(command, given, name, options)
     filled = [_refilled(defaults, parsed) for defaults in main]
     return filled + [_refilled(defaults, getattr(parsed, k)) for k, defaults in groups.items()]
 
@@ -189,7 +189,7 @@ def _tyro_field(option: Option) -> tuple[str, Any, Any]:
     return option.name, Annotated[kind, shown], field(default=option.value)
 
 
-def _run_tyro(command: type, given: Sequence[str], name: str, known: Sequence[str]) -> Any:
+def _run_tyro(command: type, given: Sequence[str], name: str, options: Sequence[Option]) -> Any:
     import tyro
 
     complaint = io.StringIO()
@@ -207,10 +207,11 @@ def _run_tyro(command: type, given: Sequence[str], name: str, known: Sequence[st
     except SystemExit as stop:
         if not stop.code:
             raise
-        raise UsageError(_sentence(complaint.getvalue(), name)) from None
+        raise UsageError(_sentence(complaint.getvalue(), name, options)) from None
     option = next((token for token in unknown if token.startswith("-")), None)
     if option is not None:
         written = option.partition("=")[0].replace("_", "-")
+        known = [flag for one in options for flag in one.flags]
         raise UnknownNameError("option", written, known, f"eightbit {name} --help")
     if unknown:
         raise UsageError(f"{unknown[0]!r} is one word too many; 'eightbit {name} --help' helps.")
@@ -233,17 +234,20 @@ def with_value(
     return tokens
 
 
-def _sentence(complaint: str, name: str) -> str:
+def _sentence(complaint: str, name: str, options: Sequence[Option]) -> str:
     """tyro's framed complaint as one sentence."""
-    lines = [line.strip("│ ").strip() for line in complaint.splitlines()]
+    lines = [line.strip("│ ") for line in complaint.splitlines()]
     lines = [line for line in lines if line and not line.startswith(("╭", "╰"))]
-    rule = next((i for i, line in enumerate(lines) if line.startswith("─")), len(lines))
-    text = " ".join(lines[:rule]).rstrip(".")
+    # Between rules there are parts; where the frame is not drawn, the first is a title.
+    parts = re.split(r"(?m)^[─-]{3,}$", "\n".join(lines))
+    text = " ".join(parts["╭" not in complaint and len(parts) > 1].split()).rstrip(".")
     if missing := re.search(r"Missing value for argument '(\S+?)'", text):
         return f"{missing[1]} needs a value."
-    if wrong := re.search(r"invalid choice '(.*)' for argument '(\S+?)'\D+?\((.*)\)", text):
-        choices = [choice for choice in re.findall(r"'([^']*)'", wrong[3]) if choice != "None"]
-        return f"{wrong[2]} is {wrong[1]!r}; it must be one of {', '.join(choices)}."
+    if wrong := re.search(r"invalid choice '(.*)' for argument '(\S+?)'", text):
+        choices = next(option.metavar for option in options if wrong[2] in option.flags)
+        return (
+            f"{wrong[2]} is {wrong[1]!r}; choose one of {choices.strip('{}').replace(',', ', ')}."
+        )
     if parsing := re.search(r"Error parsing (\S+?)(?: \(.*?\))?: (.*)", text):
         # Of an option that may have several types, the reason for the last is the telling one.
         return f"{parsing[1]}: {re.split(r'- <[^>]*>: |: ', parsing[2])[-1]}."
