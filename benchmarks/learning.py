@@ -87,15 +87,19 @@ def train_sb3(game: str, minutes: float, seed: int, path: Path) -> None:
     env.close()
 
 
-def times_to(score: float, curves: dict[str, Curve]) -> list[str]:
-    """One line a curve: when its mean training return first was `score`."""
+def summary(curves: dict[str, Curve], scores: tuple[float, ...] = (-18, -10, 0, 10, 20)) -> str:
+    """What each run had reached when the shorter one ended, and when it reached these scores."""
+    end = min(float(curve.columns["minutes"][-1]) for curve in curves.values())
     lines = []
     for name, curve in curves.items():
-        at = curve.first_reaching(score)
-        end = curve.columns["minutes"][-1]
-        reached = f"after {at:.1f} minutes" if at is not None else f"not in {end:.1f} minutes"
-        lines.append(f"{name}: mean training return {score:g} {reached}")
-    return lines
+        when, returns = curve.points("minutes", "mean_return")
+        known = f"{curve.return_at(end):.2f}" if when.size and when[0] <= end else "not known"
+        lines.append(f"{name}: mean training return {known} after {end:.1f} minutes")
+        for score in scores:
+            at = curve.first_reaching(score)
+            if at is not None:
+                lines.append(f"    reached {score:g} after {at:.1f} minutes")
+    return "\n".join(lines)
 
 
 def main() -> None:
@@ -121,8 +125,7 @@ def main() -> None:
     picture = chosen.out / f"{chosen.game}-sb3.png"
     title = f"DQN on {chosen.game}, the same machine, one after the other"
     compare_curves(curves, picture, title=title, axes_names=("minutes", "agent_steps"))
-    best = np.nanmax(curves["Stable-Baselines3 DQN"].columns["mean_return"])
-    print("\n".join(times_to(float(best), curves)))
+    print(summary(curves))
     print(f"written: {picture}")
 
 

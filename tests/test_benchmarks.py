@@ -164,13 +164,14 @@ def test_each_benchmark_runs_and_writes_a_whole_record(
 
 @pytest.mark.long
 def test_the_learning_curve_of_sb3_is_logged_and_drawn_beside_ours(tmp_path: Path) -> None:
-    columns = "minutes,agent_steps,frames,mean_return"
-    (tmp_path / "ours.csv").write_text(f"{columns}\n0.1,100,400,-21\n0.2,200,800,21\n")
+    columns = "minutes,agent_steps,frames,episodes,mean_return"
+    (tmp_path / "ours.csv").write_text(f"{columns}\n0.1,100,400,100,-21\n0.2,200,800,200,21\n")
     command = [sys.executable, str(BENCHMARKS / "learning.py"), "--minutes", "0.3"]
     command += ["--ours", str(tmp_path / "ours.csv"), "--out", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "EightBit, preset fast: mean training return" in done.stdout
+    assert "reached 20 after 0.2 minutes" in done.stdout
     assert (tmp_path / "pong-sb3.png").stat().st_size > 10_000
     rows = (tmp_path / "pong-sb3.csv").read_text().splitlines()
     assert rows[1].startswith("minutes,agent_steps")

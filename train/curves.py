@@ -44,10 +44,25 @@ class Curve:
         return self.columns[x][known], self.columns[y][known]
 
     def first_reaching(self, score: float, x: Axis = "minutes") -> float | None:
-        """Where on `x` the mean training return first is `score` or higher; None if nowhere."""
-        where, returns = self.points(x, "mean_return")
+        """Where on `x` the mean training return first is `score` or higher; None if nowhere.
+
+        Means of fewer games than a full window are left out: luck reaches anything in a few.
+        """
+        returns = np.where(self.columns["episodes"] < WINDOW, np.nan, self.columns["mean_return"])
         above = np.flatnonzero(returns >= score)
-        return float(where[above[0]]) if above.size else None
+        return float(self.columns[x][above[0]]) if above.size else None
+
+    def return_at(self, minutes: float) -> float:
+        """The mean training return that was known at that time.
+
+        Raises:
+            ValueError: no game had ended by then.
+        """
+        when, returns = self.points("minutes", "mean_return")
+        before = np.flatnonzero(when <= minutes)
+        if not before.size:
+            raise ValueError(f"no game had ended after {minutes:g} minutes")
+        return float(returns[before[-1]])
 
 
 def read_curve(path: Path) -> Curve:
@@ -71,7 +86,8 @@ def read_curve(path: Path) -> Curve:
         ) from error
     except (TypeError, ValueError) as error:
         raise RunFolderError(f"{path} holds a row that is not all numbers ({error}).") from error
-    missing = {"minutes", "agent_steps", "frames", "mean_return"} - columns.keys()
+    wanted = {"minutes", "agent_steps", "frames", "episodes", "mean_return"}
+    missing = wanted - columns.keys()
     if missing:
         raise RunFolderError(f"{path} lacks the columns {', '.join(sorted(missing))}.")
     return Curve(columns)

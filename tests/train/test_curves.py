@@ -17,7 +17,8 @@ def write_log(folder, returns):
     lines = ["# a comment", HEADER]
     for index, value in enumerate(returns):
         # minutes, agent_steps, frames, episodes, mean_return, ..., eval_return
-        lines.append(f"{index},{100 * index},{400 * index},1,{value},10,0.1,0.2,1,5,50,")
+        games = 50 * index
+        lines.append(f"{index},{100 * index},{400 * index},{games},{value},10,0.1,0.2,1,5,50,")
     (folder / "progress.csv").write_text("\n".join(lines) + "\n")
     return folder / "progress.csv"
 
@@ -28,8 +29,11 @@ def test_a_log_is_read_with_its_gaps(tmp_path):
     np.testing.assert_array_equal(minutes, [1, 2, 3])
     np.testing.assert_array_equal(returns, [-3, 2.5, 1])
     assert curve.first_reaching(0) == 2
-    assert curve.first_reaching(-5, "agent_steps") == 100
+    assert curve.first_reaching(-5, "agent_steps") == 200, "50 games are no full window"
     assert curve.first_reaching(3) is None
+    assert curve.return_at(2.9) == 2.5
+    with pytest.raises(ValueError, match="no game had ended"):
+        curve.return_at(0.5)
     assert not curve.points("minutes", "eval_return")[0].size
 
 
@@ -62,7 +66,7 @@ def test_several_runs_share_a_picture(tmp_path):
     ("content", "message"),
     [
         (None, "cannot be read"),
-        ("minutes,frames\n1,2\n", "lacks the columns agent_steps, mean_return"),
+        ("minutes,frames\n1,2\n", "lacks the columns agent_steps, episodes, mean_return"),
         (f"{HEADER}\n1,2,x,,,,,,,,,\n", "not all numbers"),
         (f"{HEADER}\n1,2\n", "not all numbers"),
     ],
