@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import cv2
 import numpy as np
-from ale_py import ALEInterface, LoggerMode, roms
+from ale_py import Action, ALEInterface, LoggerMode, roms
 
 from ..errors import UsageError
 from .options import EnvOptions, Preprocessing
@@ -65,15 +65,16 @@ class AleMachine:
         self.ale.reset_game()
         self._frames = 0
 
-    def act(self, action: int) -> float:
-        """Plays one frame with an index into the action space; returns the raw reward."""
-        reward = float(self.ale.act(self.actions[action]))
+    def act(self, action: int | None) -> float:
+        """Plays one frame with an index into the action space, None for NOOP; returns the raw
+        reward. Two games have no NOOP among their minimal actions."""
+        reward = float(self.ale.act(Action.NOOP if action is None else self.actions[action]))
         if self._record:
             self.step_frames.append(self.ale.getScreenRGB())
         return reward
 
-    def hold(self, action: int) -> float:
-        """Plays the frames of one step, up to the end of the game; returns the raw reward."""
+    def hold(self, action: int | None) -> float:
+        """Plays the frames of one step, up to the end of the game; see `act`."""
         reward = 0.0
         skip = self._options.frame_skip
         for frame in range(skip):

@@ -15,7 +15,7 @@ from .games import game_facts, parse_game
 from .machine import AleMachine
 from .options import EnvOptions, Preprocessing, Protocol, change_options, env_options
 
-_NOOP, _FIRE = 0, 1  # ALE's numbering of actions; NOOP is also the first of every action space
+_FIRE = 1  # in ALE's numbering of actions
 
 
 class AtariEnv(gymnasium.Env):
@@ -166,7 +166,7 @@ class AtariEnv(gymnasium.Env):
             machine.act(self._fire)
             noops -= 1
         for _ in range(noops):
-            machine.act(_NOOP)
+            machine.act(None)
             if machine.over:
                 machine.begin()
         machine.look()
@@ -180,7 +180,7 @@ class AtariEnv(gymnasium.Env):
         if self.options.noop_max > 0:
             noops = int(self.np_random.integers(1, self.options.noop_max + 1))
         for _ in range(noops):
-            machine.act(_NOOP)
+            machine.act(None)
             if machine.over or machine.truncated:
                 machine.begin()
         if self._fire is None:
@@ -195,7 +195,7 @@ class AtariEnv(gymnasium.Env):
         """SB3's steps after a lost life: NOOP, FIRE, action 2; returns reward and observation."""
         machine = self._machine
         reward = 0.0
-        actions = (_NOOP,) if self._fire is None else (_NOOP, self._fire, 2)
+        actions = (None,) if self._fire is None else (None, self._fire, 2)
         for action in actions:
             if not (machine.over or machine.truncated):
                 reward += machine.hold(action)

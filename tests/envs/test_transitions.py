@@ -113,6 +113,7 @@ FAST = [
     ("breakout", 130, SB3, NEXT),
     ("seaquest", 70, STICKY, NEXT),
     ("pong", 55, CUT, DISABLED),
+    ("backgammon", 25, {"max_frames": 80}, SAME),  # has no NOOP among its actions
 ]
 SLOW = [
     pytest.param(game, steps, changes, mode, marks=pytest.mark.long)
