@@ -174,6 +174,8 @@ def change_options(options: EnvOptions, **changes: Any) -> EnvOptions:
     """
     known = [field.name for field in dataclasses.fields(EnvOptions)]
     for name in changes:
+        if name == "seed":
+            raise UsageError("a seed is no environment option: give it to reset(seed=...).")
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
             hint = f"did you mean {near[0]}?" if near else f"known are: {', '.join(known)}."

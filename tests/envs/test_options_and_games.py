@@ -68,6 +68,7 @@ def test_every_protocol_is_described_and_mnih2015_is_the_default():
         ({"screen_size": 4}, "8 to 160 pixels"),
         ({"preprocessing": "gym"}, "'ale' or 'sb3'"),
         ({"frameskip": 4}, "did you mean frame_skip"),
+        ({"seed": 1}, r"give it to reset\(seed=...\)"),
         ({"protocol": "nature"}, "known are mnih2015"),
         ({"num_envs": 0}, "give 1 or more"),
         ({"device": "cuda"}, "'cpu' only"),
