@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 
 from ..agents import AGENTS
+from ..envs.games import game_facts
 from ..envs.options import EnvOptions, Protocol, as_protocol, change_options, env_options
 from ..errors import RunFolderError, UsageError
 from ..train.checkpoints import read_header
 from ..train.runs import RunFolder
+from ..train.session import RunRequest, decode_options
 
 _PROTOCOL_FIELDS = ("sticky", "noop_max", "life_loss", "full_action_set", "max_frames")
 
@@ -68,15 +70,15 @@ def load_player(
         UsageError: the protocol gives the game other actions than the agent was trained with.
     """
     folder = RunFolder.open(run)
-    settings = folder.config["run"]
-    trained_by = as_protocol(settings.get("protocol", Protocol.MNIH2015.value))
+    settings = RunRequest.from_table(folder.config["run"])
+    trained_by = settings.protocol
     chosen = trained_by if protocol is None else as_protocol(protocol)
     model, steps, frames = _weights(folder, checkpoint)
-    agent_name = str(settings.get("agent", "dqn"))
-    agent = AGENTS[agent_name].load_class().load(model, device=device)
+    agent = AGENTS[settings.agent].load_class().load(model, device=device)
     options = _evaluation_options(folder, chosen)
     _check_actions(folder, chosen, trained_by)
-    label = f"{agent_name} {settings.get('preset', '')}".strip()
+    _check_weights(folder, trained_by, model, agent.num_actions)
+    label = f"{settings.agent} {settings.preset}"
     return Player(agent, folder.game, chosen, options, folder, label, steps, frames)
 
 
@@ -97,9 +99,23 @@ def _weights(folder: RunFolder, checkpoint: str) -> tuple[Path, int | None, int 
 def _evaluation_options(folder: RunFolder, protocol: Protocol) -> EnvOptions:
     """The protocol's options, with the run's own where the protocol leaves them free."""
     known = {field.name for field in dataclasses.fields(EnvOptions)} - set(_PROTOCOL_FIELDS)
-    trained = folder.config.get("env", {})
-    free = {name: value for name, value in trained.items() if name in known}
+    table = folder.config.get("env", {})
+    trained = decode_options(EnvOptions, table, "env")
+    free = {name: getattr(trained, name) for name in known & set(table)}
     return change_options(env_options(protocol, training=False), **free)
+
+
+def _check_weights(folder: RunFolder, protocol: Protocol, model: Path, num_actions: int) -> None:
+    """Refuses the weights of another game, which a copied file may hold."""
+    if folder.game.startswith("gym:"):
+        return
+    full = env_options(protocol, training=False).full_action_set and folder.game != "catch"
+    count = 18 if full else len(game_facts(folder.game).actions)
+    if num_actions != count:
+        raise RunFolderError(
+            f"{model} holds an agent of another game: {folder.game} has {count} actions, the "
+            f"agent {num_actions}."
+        )
 
 
 def _check_actions(folder: RunFolder, chosen: Protocol, trained_by: Protocol) -> None:

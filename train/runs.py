@@ -163,7 +163,8 @@ def read_config(path: str | Path) -> dict[str, Any]:
             f"{FORMAT}); upgrade with 'pip install -U eightbit'."
         )
     tables = ("run", "options")
-    if number != FORMAT or not all(isinstance(config.get(name), dict) for name in tables):
+    whole = all(isinstance(config.get(name), dict) for name in tables)
+    if number != FORMAT or not whole or not isinstance(config["run"].get("game"), str):
         raise RunFolderError(f"{path} is no configuration of a run.")
     return config
 

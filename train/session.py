@@ -9,6 +9,7 @@ import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import Enum
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union
 
@@ -96,7 +97,7 @@ class RunRequest:
 
 
 def decode_table(kind: type, table: Mapping[str, Any]) -> dict[str, Any]:
-    """Turns the text "none" of config.toml back into None, and a protocol's name into it.
+    """Turns the text "none" of config.toml back into None, and names into members of an enum.
 
     Raises TypeError or ValueError when the table holds a name that `kind` has no field for, or a
     value that its field cannot have.
@@ -108,8 +109,8 @@ def decode_table(kind: type, table: Mapping[str, Any]) -> dict[str, Any]:
             raise TypeError(f"unknown option {name!r}")
         if value == "none" and types.NoneType in typing.get_args(kinds[name]):
             decoded[name] = None
-        elif kinds[name] is Protocol:
-            decoded[name] = Protocol(value)
+        elif isinstance(kinds[name], type) and issubclass(kinds[name], Enum):
+            decoded[name] = kinds[name](value)
         elif not _is_of(value, kinds[name]):
             raise TypeError(f"{name} is {value!r}")
     return decoded
@@ -129,15 +130,15 @@ def _unfit(table: str, error: Exception) -> str:
     return f"the table [{table}] of {CONFIG} does not fit: {str(error).rstrip('.')}."
 
 
-def decode_options(kind: type[T], table: Mapping[str, Any]) -> T:
-    """An agent's options from the table `options` of a config.toml.
+def decode_options(kind: type[T], table: Mapping[str, Any], name: str = "options") -> T:
+    """Options of an agent or an environment from the table `name` of a config.toml.
 
     Raises RunFolderError when the table does not fit.
     """
     try:
         return kind(**decode_table(kind, table))
     except (TypeError, ValueError, UsageError) as error:
-        raise RunFolderError(_unfit("options", error)) from None
+        raise RunFolderError(_unfit(name, error)) from None
 
 
 def canonical_game(text: str, protocol: Protocol = Protocol.MNIH2015) -> tuple[str, str]:
