@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import shlex
 import sys
 from collections.abc import Callable, Sequence
@@ -47,15 +48,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        return _dispatch(given)
+        code = _dispatch(given)
+        sys.stdout.flush()  # here, where a reader that has gone is no traceback
+        return code
     except EightBitError as error:
         print(f"eightbit: {error}", file=sys.stderr)
         return error.exit_code
+    except SystemExit:  # the parser's, after --help; it refuses by a UsageError
+        return 0
     except KeyboardInterrupt:
         print("eightbit: interrupted.", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:  # the reader of our output, `head` perhaps, has gone
-        sys.stderr.close()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # takes the rest at exit
         return 1
     except OSError as error:  # of a disk, most likely: nothing of ours is open for long
         at = f" ({error.filename})" if error.filename else ""
@@ -197,7 +202,7 @@ class WhichVideo:
     """The file that a video goes to."""
 
     output: str = field(default="", metadata={"short": "-o", "metavar": "FILE"})
-    """the video to write, *.mp4, or *.gif for its beginning; by default one in RUN/videos, or
+    """the video to write, .mp4, or .gif for its beginning; by default one in RUN/videos, or
     a window where there is a display"""
 
 
