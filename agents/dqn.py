@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from gymnasium.spaces import Box, Space
 from gymnasium.vector import VectorEnv
+from torch import nn
 
 from ..backbones import create_backbone
 from ..envs.transitions import EnvStepper, StepRecord
@@ -69,6 +70,18 @@ def build_optimizer(network: QNetwork, options: DQNOptions) -> torch.optim.Optim
     )
 
 
+def clip_gradients(network: nn.Module, bound: float) -> torch.Tensor:
+    """Scales gradients of a norm above `bound` down to it (0 leaves them); the norm before.
+
+    torch's clip_grad_norm_ multiplies always; smaller gradients need no pass over the memory.
+    """
+    gradients = [p.grad for p in network.parameters() if p.grad is not None]
+    norm = torch.nn.utils.get_total_norm(gradients)
+    if bound and norm > bound:
+        torch.nn.utils.clip_grads_with_norm_(network.parameters(), bound, norm)
+    return norm
+
+
 def dqn_update(
     online: Twin,
     target: Twin,
@@ -95,8 +108,7 @@ def dqn_update(
     optimizer.zero_grad(set_to_none=online.module is online.master)
     mean_loss.backward()
     online.push_gradients()
-    bound = max_grad_norm or math.inf
-    norm = torch.nn.utils.clip_grad_norm_(online.master.parameters(), bound)
+    norm = clip_gradients(online.master, max_grad_norm)
     optimizer.step()
     online.pull()
     return {

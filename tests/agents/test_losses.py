@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from eightbit.agents.dqn import build_optimizer, dqn_update, linear_schedule
+from eightbit.agents.dqn import build_optimizer, clip_gradients, dqn_update, linear_schedule
 from eightbit.agents.losses import td_loss, td_targets
 from eightbit.agents.networks import DuelingHead, QNetwork, Twin
 from eightbit.agents.options import DQNOptions
@@ -180,3 +180,13 @@ def test_a_loss_that_is_not_finite_stops_before_the_weights_change():
 def test_epsilon_falls_on_a_line_and_stays():
     points = [linear_schedule(1.0, 0.1, 100, step) for step in (0, 50, 100, 1_000)]
     assert points == pytest.approx([1.0, 0.55, 0.1, 0.1])
+
+
+@pytest.mark.parametrize(("bound", "expected"), [(1.0, 1.0), (100.0, 10.0), (0.0, 10.0)])
+def test_gradients_are_scaled_only_where_their_norm_is_above_the_bound(bound, expected):
+    network = torch.nn.Linear(2, 1)
+    network.weight.grad = torch.tensor([[6.0, 0.0]])
+    network.bias.grad = torch.tensor([8.0])
+    assert clip_gradients(network, bound).item() == pytest.approx(10.0)
+    assert network.weight.grad[0, 0].item() == pytest.approx(0.6 * expected, rel=1e-5)
+    assert network.bias.grad[0].item() == pytest.approx(0.8 * expected, rel=1e-5)
