@@ -131,6 +131,10 @@ def test_wrong_words_are_answered_with_what_to_write_instead(eightbit, tmp_path,
     assert not list(tmp_path.iterdir())
 
 
+def test_an_unknown_backbone_is_refused_before_anything_is_made(eightbit):
+    assert eightbit("train", "pong", "--backbone", "natur").out == ""
+
+
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -180,8 +181,10 @@ def test_the_module_runs_as_the_command_does():
 
 
 def test_a_reader_that_leaves_early_is_no_traceback():
+    buffered = {name: text for name, text in os.environ.items() if name != "PYTHONUNBUFFERED"}
     process = subprocess.Popen(
         [sys.executable, "-m", "eightbit", "list", "games"],
+        env=buffered,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
