@@ -35,9 +35,12 @@ class PixelConv2d(nn.Conv2d):
         pixels = input.dtype == torch.uint8
         if not pixels and not input.is_floating_point():
             raise UsageError(f"pictures are uint8 in 0..255 or float in [0, 1], not {input.dtype}.")
-        # Two calls: one that converts and transposes together takes the CPU nearly twice as long.
-        x = input.to(compute_dtype(input, self.weight))
-        x = x.contiguous(memory_format=torch.channels_last)
+        dtype = compute_dtype(input, self.weight)
+        if pixels and input.is_contiguous():
+            # Interleaving bytes and converting then is twice as fast as transposing floats.
+            x = torch.stack(input.unbind(1), dim=3).to(dtype).permute(0, 3, 1, 2)
+        else:
+            x = input.to(dtype).contiguous(memory_format=torch.channels_last)
         weight = self.weight * (1 / 255) if pixels else self.weight
         return self._conv_forward(x, weight, self.bias)
 
