@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -145,7 +145,6 @@ class DQN:
         num_actions: int | None = None,
         frame_stack: int = 1,
     ):
-        self.options = options
         self.seed = seed
         self.device = choose_device(device)
         self._stepper = None
@@ -163,6 +162,8 @@ class DQN:
         self.precision = choose_precision(
             options.precision, network, observation_space, options.batch_size, self.device
         )
+        # Measured once: a saved agent, or a repetition of its run, computes as this one does.
+        self.options = replace(options, precision=self.precision)
         self.online = Twin(network.to(self.device), self.precision)
         self._rng = np.random.default_rng(seed)
         self.num_timesteps = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -71,8 +72,9 @@ class DQNOptions:
         for name in ("gamma", "target_tau", "epsilon_initial", "epsilon_final"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UsageError(f"{name} is {getattr(self, name)}; it must lie between 0 and 1.")
-        if self.replay_ratio <= 0 or self.learning_rate <= 0:
-            raise UsageError("replay_ratio and learning_rate must be above 0.")
+        for name in ("replay_ratio", "learning_rate"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise UsageError(f"{name} is {getattr(self, name)}; it must be above 0.")
         if self.learning_starts > self.buffer_size:
             raise UsageError(
                 f"learning_starts ({self.learning_starts:,}) exceeds buffer_size "

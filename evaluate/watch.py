@@ -33,23 +33,23 @@ class WatchSettings:
     """What is watched and how it is shown."""
 
     episodes: int = 1
-    """Games to play."""
+    """games to play"""
     overlay: bool = True
-    """Show score, Q-values and chosen action beside the screen."""
+    """show score, Q-values and chosen action beside the screen"""
     saliency: Saliency | None = None
-    """Colour what the network looks at: perturbation (slow, faithful) or gradient (fast)."""
+    """colour what the network looks at: perturbation (slow, faithful) or gradient (fast)"""
     max_frames: int | None = None
-    """Stop after this many emulated frames in all; none by default."""
+    """stop after this many emulated frames in all; none by default"""
     epsilon: float | None = None
-    """Share of random actions, 0 to 1; the protocol's by default."""
+    """share of random actions, 0 to 1; the protocol's by default"""
     seed: int = 0
-    """Of the games and the random actions."""
+    """of the games and the random actions"""
     checkpoint: str = "last"
-    """Which weights: last, best, or a number of agent steps."""
+    """which weights: last, best, or a number of agent steps"""
     device: str = "auto"
-    """Where the network computes."""
+    """where the network computes"""
     window: bool | None = None
-    """Show a window; by default where there is a display and no output file is named."""
+    """show a window; by default where there is a display and no output file is named"""
 
     def __post_init__(self) -> None:
         if self.episodes < 1 or (self.max_frames is not None and self.max_frames < 1):

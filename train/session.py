@@ -287,10 +287,7 @@ def _train(
 
 def _make_agent(request: RunRequest, options: Any, stepper: EnvStepper) -> Any:
     agent_class = AGENTS[request.agent].load_class()
-    agent = agent_class(stepper, options, seed=request.seed, device=request.device)
-    # What was measured is written down: measuring again, a repetition might find another one.
-    agent.options = dataclasses.replace(options, precision=agent.precision)
-    return agent
+    return agent_class(stepper, options, seed=request.seed, device=request.device)
 
 
 def _tables(request: RunRequest, options: Any) -> dict[str, Any]:

@@ -122,6 +122,7 @@ def test_save_and_load_keep_every_value(tmp_path):
     agent.learn(700)
     agent.save(tmp_path / "model.safetensors")
     loaded = DQN.load(tmp_path / "model.safetensors", device="cpu")
+    assert loaded.precision == agent.precision == agent.options.precision
     observations = agent.begin()
     np.testing.assert_array_equal(loaded.q_values(observations), agent.q_values(observations))
     actions, state = loaded.predict(observations, deterministic=True)
@@ -168,7 +169,8 @@ def test_lost_lives_end_the_bootstrap_but_not_the_game():
     [
         ({"n_step": 0}, "n_step is 0; it must be at least 1"),
         ({"gamma": 1.5}, "gamma is 1.5; it must lie between 0 and 1"),
-        ({"learning_rate": 0.0}, "must be above 0"),
+        ({"learning_rate": 0.0}, "learning_rate is 0.0; it must be above 0"),
+        ({"replay_ratio": float("nan")}, "replay_ratio is nan; it must be above 0"),
         ({"learning_starts": 20_000}, "exceeds buffer_size"),
         ({"backbone_options": "{width: 2}"}, "is not JSON"),
         ({"backbone_options": "[1]"}, "must be a JSON object"),
