@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
+from typing import Literal
 
 import torch
 from gymnasium.spaces import Box
@@ -34,8 +35,12 @@ def choose_device(name: str) -> torch.device:
 
 
 def choose_precision(
-    wanted: str, network: QNetwork, space: Box, batch_size: int, device: torch.device
-) -> str:
+    wanted: Literal["auto", "fp32", "bf16"],
+    network: QNetwork,
+    space: Box,
+    batch_size: int,
+    device: torch.device,
+) -> Literal["fp32", "bf16"]:
     """ "fp32" or "bf16": what was asked for, or with "auto" the faster of the two here.
 
     Vector observations always take fp32: their networks are too small to gain.
