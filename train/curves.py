@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from ..errors import RunFolderError
+from .checkpoints import write_atomically
 from .logs import WINDOW
 
 if TYPE_CHECKING:
@@ -156,10 +157,8 @@ def _label(axes: Axes, x: str, y: str) -> None:
 
 
 def _write(figure: Figure, path: Path) -> Path:
-    temporary = path.with_name(f".{path.stem}.tmp.png")
     try:
-        figure.savefig(temporary)
-        temporary.replace(path)
+        write_atomically(path, lambda file: figure.savefig(file, format="png"))
     except OSError as error:
         raise RunFolderError(
             f"{path} cannot be written ({error.strerror}): make room or choose another folder."
