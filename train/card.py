@@ -8,6 +8,7 @@ from typing import Any
 
 from ..envs.options import PROTOCOLS, Protocol
 from .checkpoints import read_header
+from .curves import FILE_NAME as CURVES
 from .reporting import short
 from .runs import RunFolder, write_text
 
@@ -23,9 +24,7 @@ tags: [reinforcement-learning, {agent}, {game}]
 |---|---|
 {facts}
 
-![learning curves](curves.png)
-
-## Use it
+{curves}## Use it
 
 ```sh
 eightbit watch {path} -o {game_file}.mp4
@@ -79,6 +78,7 @@ def write_card(folder: RunFolder) -> Path:
         path=folder.path.as_posix(),
         game_file=game.removeprefix("gym:").replace("/", "-"),
         shape="(n, *observation)" if gym else "(n, 4, 84, 84) uint8, newest frame last",
+        curves=f"![learning curves]({CURVES})\n\n" if (folder.path / CURVES).is_file() else "",
         score=_score(folder),
         protocol="" if gym else f"`{protocol.value}`: {PROTOCOLS[protocol].description}.",
         options=_rows({f"`{name}`": value for name, value in options.items()}),

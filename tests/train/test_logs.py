@@ -223,6 +223,12 @@ def test_a_run_ends_with_a_picture_of_its_curves(eightbit, finished_run, tmp_pat
     config = ("--config", finished_run / "config.toml", "--out", tmp_path / "run")
     assert eightbit("train", *config, "--frames", 120).code == 0
     assert (tmp_path / "run" / "curves.png").stat().st_size > 1_000
+    assert "(curves.png)" in (tmp_path / "run" / "README.md").read_text()
+
+
+def test_a_card_shows_no_picture_before_there_is_one(train, tmp_path):
+    assert train("catch", "--frames", 40, "--out", tmp_path / "run").code == 0
+    assert "curves.png" not in (tmp_path / "run" / "README.md").read_text()
 
 
 def test_the_progress_line_shows_what_was_promised():
