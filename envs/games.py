@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from ..errors import UnknownNameError, UsageError
 from .options import EnvOptions
@@ -34,6 +35,35 @@ class GameFacts:
     """Rows of the raw screen, 210 to 250; it is always 160 pixels wide."""
     actions: tuple[str, ...]
     """The minimal set of actions, in the order of the action space."""
+    size: int = 0
+    """Bytes of the ROM; 0 where there is none."""
+    md5: str = ""
+    """MD5 of the ROM in hexadecimal."""
+    cartridge: str = ""
+    """How the ROM is banked: 2K, 4K, F8, F8SC, F6, F6SC, E0, FE or DPC."""
+    y_start: int = 34
+    """Scanline that the first row of the raw screen shows."""
+    controller: str = "joystick"
+    """`joystick` or `paddles`; after `swapped` the player has the right port or second paddle."""
+    right_paddles: bool = False
+    """Whether the right port holds paddles, too, which nobody turns."""
+    paddle_max: int = 790_196
+    """Largest resistance of a paddle, in ALE's units; the smallest is 27,450."""
+    paddle_start: int = 408_823
+    """Resistance of the paddles after a reset, in the same units."""
+    hmove_blanks: bool = True
+    """Whether moving an object blanks the left 8 pixels of its scanline."""
+    start: tuple[tuple[str, int], ...] = ()
+    """What ends a reset: names of actions, or RESET for the switch, and frames each is held."""
+    modes: tuple[int, ...] = (0,)
+    """ALE's numbers of the game modes; the first is the default."""
+    difficulties: tuple[int, ...] = (0,)
+    """What ALE offers for the difficulty switches; a game starts with 0, offered or not."""
+    illegal: str = ""
+    """An action whose name holds this word does nothing; '' where all are legal."""
+    frame_numbers: tuple[int, ...] = (0,)
+    """ALE's frame counter after a reset in each of `modes`, acts being 1 frame long: choosing a
+    mode counts a frame a press. In the later modes of adventure it is random, and 0 here."""
 
     @property
     def has_fire(self) -> bool:
@@ -55,16 +85,22 @@ class GameName:
 def _facts() -> dict[str, GameFacts]:
     path = Path(__file__).with_name("games.json")
     table = json.loads(path.read_text(encoding="utf-8"))
-    return {
-        name: GameFacts(
-            name=name,
-            id=row["id"],
-            frame_rate=_FRAME_RATE[row["format"]],
-            height=row["height"],
-            actions=tuple(row["actions"].split()),
-        )
-        for name, row in table.items()
-    }
+    return {name: _read_facts(name, row) for name, row in table.items()}
+
+
+def _read_facts(name: str, row: dict[str, Any]) -> GameFacts:
+    row = dict(row)
+    modes = tuple(row.pop("modes"))
+    return GameFacts(
+        name=name,
+        frame_rate=_FRAME_RATE[row.pop("format")],
+        actions=tuple(row.pop("actions").split()),
+        start=tuple((action, frames) for action, frames in row.pop("start", [])),
+        modes=modes,
+        difficulties=tuple(row.pop("difficulties")),
+        frame_numbers=tuple(row.pop("frame_numbers", [0] * len(modes))),
+        **row,
+    )
 
 
 def list_games() -> list[str]:

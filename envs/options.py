@@ -9,7 +9,7 @@ import dataclasses
 import difflib
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
+from typing import Any, TypeVar
 
 from ..errors import UsageError
 
@@ -31,6 +31,29 @@ class Preprocessing(str, Enum):
     """ALE's vectorizer and Gymnasium's AtariPreprocessing: frames are made grey, then pooled."""
     SB3 = "sb3"
     """Stable-Baselines3's AtariWrapper to the letter: slower, for agents that SB3 trained."""
+
+
+class Picture(str, Enum):
+    """What an observation shows."""
+
+    GREY = "grey"
+    """The luminance, (rows, columns)."""
+    RGB = "rgb"
+    """The colours, (rows, columns, 3)."""
+    PALETTE = "palette"
+    """The console's own colour numbers, of the newest frame alone; never resized."""
+    OBJECTS = "objects"
+    """Which objects cover a pixel, of the newest frame alone, never resized: bits 0 and 1 are the
+    players, 2 and 3 the missiles, 4 the ball, 5 the playfield."""
+
+
+class Rng(str, Enum):
+    """Where the random numbers of no-ops, sticky actions and resets come from."""
+
+    COUNTER = "counter"
+    """Counted numbers, equal on every device; each game begins on a console just switched on."""
+    ALE = "ale"
+    """ALE's own generators and resets: its trajectories to the last bit. On the CPU only."""
 
 
 @dataclass(frozen=True)
@@ -142,13 +165,23 @@ class EnvOptions:
     max_pool: bool = True
     """A screen is the pixelwise maximum of the last two frames of its step."""
     screen_size: int = 84
-    """Side of the square grey screen, in pixels."""
+    """Side of the square screen, in pixels; 0 for the whole screen, which is 160 wide."""
     fire: bool = True
     """FIRE is pressed at a reset and on the step after a lost life, where the game has FIRE."""
     num_threads: int = 0
-    """Threads of ALE's vectorizer; 0 lets it choose. Never changes results."""
+    """Threads that step the games; 0 for one a core. Never changes results."""
     preprocessing: Preprocessing = Preprocessing.ALE
     """Whose preprocessing: ale, or sb3 for agents that Stable-Baselines3 trained."""
+    mode: int | None = None
+    """The game's mode in ALE's numbers; None for its first."""
+    difficulty: int = 0
+    """The console's difficulty switches: 0 to 3, as far as the game has them."""
+    picture: Picture = Picture.GREY
+    """What an observation shows: grey, rgb, palette or objects."""
+    rng: Rng = Rng.COUNTER
+    """Random numbers of the console: counter, or ale for ALE's trajectories."""
+    roms: str = ""
+    """Folder with <game>.bin files; '' takes the ROMs of ale-py."""
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.sticky <= 1.0:
@@ -158,12 +191,29 @@ class EnvOptions:
         for name in ("max_frames", "frame_skip", "frame_stack"):
             if getattr(self, name) < 1:
                 raise UsageError(f"{name} is {getattr(self, name)}; give 1 or more.")
-        if not 8 <= self.screen_size <= 160:
-            raise UsageError(f"screen_size is {self.screen_size}; give 8 to 160 pixels.")
+        if self.screen_size != 0 and not 8 <= self.screen_size <= 160:
+            raise UsageError(
+                f"screen_size is {self.screen_size}; give 8 to 160 pixels, or 0 for all of it."
+            )
         if self.preprocessing not in (Preprocessing.ALE, Preprocessing.SB3):
             raise UsageError(f"preprocessing is {self.preprocessing!r}; give 'ale' or 'sb3'.")
         # A plain string is as good as the enum, and compares and saves as the enum.
         object.__setattr__(self, "preprocessing", Preprocessing(self.preprocessing))
+        object.__setattr__(self, "picture", _member(Picture, self.picture, "picture"))
+        object.__setattr__(self, "rng", _member(Rng, self.rng, "rng"))
+        if self.picture in (Picture.PALETTE, Picture.OBJECTS) and self.screen_size:
+            raise UsageError(f"picture {self.picture.value!r} is never resized; give screen_size=0.")
+
+
+_Choice = TypeVar("_Choice", bound=Enum)
+
+
+def _member(kind: type[_Choice], value: str, name: str) -> _Choice:
+    try:
+        return kind(value)
+    except ValueError:
+        known = ", ".join(repr(member.value) for member in kind)
+        raise UsageError(f"{name} is {value!r}; give one of {known}.") from None
 
 
 def change_options(options: EnvOptions, **changes: Any) -> EnvOptions:

@@ -1,12 +1,14 @@
-"""Video files, frame by frame: H.264 in MP4, GIF, and strips of frames as PNG.
+"""Video files, frame by frame: H.264 and AAC in MP4, GIF, and strips of frames as PNG.
 
 Nothing here needs a display. The MP4 writer holds one frame at a time, however long the video.
+Only an MP4 has sound.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
+from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -25,6 +27,9 @@ whole numbers, so every pixel is a sharp rectangle and 160 x 210 becomes 800 x 6
 """
 
 GIF_COLOURS = 256
+
+SOUND_BIT_RATE = 128_000
+"""Bits per second of AAC: square waves and noise, of which a game's sound consists, are hard."""
 
 
 def enlarge(frame: np.ndarray, factors: tuple[int, int]) -> np.ndarray:
@@ -53,6 +58,10 @@ def make_even(frame: np.ndarray) -> np.ndarray:
 class VideoWriter:
     """Streams RGB frames into an MP4 file (H.264, yuv420p); memory does not grow with length.
 
+    With a `sound_rate` the file has a sound track (AAC, mono) too, which is as long as the frames
+    to within a sample: what `write_sound` gave beyond them is dropped, what it left out is
+    silent.
+
     The file appears under its name when it is complete: an error in between leaves no half
     video, an interrupt (Ctrl-C) keeps what was played so far.
 
@@ -61,17 +70,28 @@ class VideoWriter:
         size: (width, height) in pixels, both even.
         rate: frames per second.
         crf: constant quality of H.264, 0 (lossless) to 51.
+        sound_rate: samples per second of the sound track, such as 44,100; None for no track.
 
     Raises:
-        UsageError: an odd size.
+        UsageError: an odd size, or a sound rate that AAC does not have.
         EightBitError: the file cannot be written.
     """
 
-    def __init__(self, path: Path, size: tuple[int, int], rate: int, *, crf: int = 18):
+    def __init__(
+        self,
+        path: Path,
+        size: tuple[int, int],
+        rate: int,
+        *,
+        crf: int = 18,
+        sound_rate: int | None = None,
+    ):
         if size[0] % 2 or size[1] % 2:
             raise UsageError(f"a video of {size[0]} x {size[1]} pixels needs even sides.")
+        _check_sound_rate(sound_rate)
         self.path = Path(path)
         self.size = size
+        self.rate = rate
         self.frames_written = 0
         self._partial = self.path.with_name(f".{self.path.stem}.partial.mp4")
         try:
@@ -83,6 +103,12 @@ class VideoWriter:
         self._stream.width, self._stream.height = size
         self._stream.pix_fmt = "yuv420p"
         self._stream.options = {"preset": "superfast", "crf": str(crf)}
+        self._sound_stream: av.AudioStream | None = None
+        if sound_rate is not None:
+            self._sound_stream = self._container.add_stream("aac", rate=sound_rate, layout="mono")
+            self._sound_stream.bit_rate = SOUND_BIT_RATE
+        self._samples_written = 0
+        self._waiting = np.zeros(0, np.int16)  # sound whose frames have not come yet
 
     def write(self, frame: np.ndarray) -> None:
         """Adds one frame: (height, width, 3) uint8 RGB; it may be reused afterwards.
@@ -97,9 +123,59 @@ class VideoWriter:
         picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
         try:
             self._container.mux(self._stream.encode(picture))
+            self.frames_written += 1
+            self._encode_waiting()
         except OSError as error:
             raise EightBitError(f"{self.path} cannot be written ({error.strerror}).") from error
-        self.frames_written += 1
+
+    def write_sound(self, samples: np.ndarray) -> None:
+        """Adds sound after what was added before; before or after the frames that it belongs to.
+
+        Args:
+            samples: (n,) int16, mono, at `sound_rate`. The writer holds what runs ahead of the
+                frames, so give the sound of a few frames at a time.
+
+        Raises:
+            UsageError: a video without a sound track, or samples of another kind.
+            EightBitError: no space is left.
+        """
+        if self._sound_stream is None:
+            raise UsageError("this video has no sound track: give the writer a sound_rate.")
+        if samples.ndim != 1 or samples.dtype != np.int16:
+            raise UsageError(f"sound is (n,) int16, not {samples.shape} {samples.dtype}.")
+        self._waiting = np.concatenate([self._waiting, samples])
+        try:
+            self._encode_waiting()
+        except OSError as error:
+            raise EightBitError(f"{self.path} cannot be written ({error.strerror}).") from error
+
+    def _samples_due(self, rate: int) -> int:
+        """Samples that are still to come up to the end of the last frame."""
+        return self.frames_written * rate // self.rate - self._samples_written
+
+    def _encode_waiting(self) -> None:
+        """Encodes the sound whose frames have come."""
+        if self._sound_stream is None:
+            return
+        rate = self._sound_stream.rate
+        due = self._samples_due(rate)
+        ready, self._waiting = self._waiting[:due], self._waiting[due:]
+        if len(ready):
+            piece = av.AudioFrame.from_ndarray(ready[None], format="s16", layout="mono")
+            piece.sample_rate, piece.time_base = rate, Fraction(1, rate)
+            piece.pts = self._samples_written
+            self._container.mux(self._sound_stream.encode(piece))
+            self._samples_written += len(ready)
+
+    def _end_sound(self) -> None:
+        """Fills up with silence to the end of the last frame and empties the encoder."""
+        if self._sound_stream is None:
+            return
+        rate = self._sound_stream.rate
+        while due := self._samples_due(rate):
+            self._waiting = np.zeros(min(due, rate), np.int16)
+            self._encode_waiting()
+        self._container.mux(self._sound_stream.encode())
 
     def close(self) -> None:
         """Completes the file and gives it its name; without any frame there is no file."""
@@ -107,6 +183,7 @@ class VideoWriter:
             self.abandon()
             return
         try:
+            self._end_sound()
             self._container.mux(self._stream.encode())
             self._container.close()
             os.replace(self._partial, self.path)
@@ -132,6 +209,13 @@ class VideoWriter:
             self.close()
         else:
             self.abandon()
+
+
+def _check_sound_rate(rate: int | None) -> None:
+    known = av.Codec("aac", "w").audio_rates or []
+    if rate is not None and rate not in known:
+        rates = ", ".join(map(str, sorted(known)))
+        raise UsageError(f"AAC has no {rate} samples per second: choose one of {rates}.")
 
 
 def _palette(frames: Sequence[np.ndarray]) -> np.ndarray:
@@ -160,6 +244,8 @@ def _indices(frame: np.ndarray, palette: np.ndarray) -> np.ndarray:
 
 def write_gif(path: Path, frames: Sequence[np.ndarray], rate: int = 20) -> Path:
     """Writes a looping GIF; frames with at most 256 colours in all keep every colour exactly.
+
+    A GIF is silent: the sound of a game that goes into one is not to be rendered at all.
 
     Args:
         path: of the file; its folder is made.

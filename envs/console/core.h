@@ -1,0 +1,62 @@
+// All of the console as the CPU's host code sees it.
+#pragma once
+#include "single.h"
+#include "vector.h"
+
+namespace console {
+
+inline i32 index_of_game(const std::string& name) {
+  for (i32 k = 0; k < GAME_COUNT; k++) if (name == game_name(k)) return k;
+  throw std::invalid_argument("unknown game " + name);
+}
+
+struct RulesOf { i32 game; Rules rules; };
+
+// What the compiler was allowed to use for the pictures.
+inline const char* instruction_set() {
+#if defined(__AVX512BW__) && defined(__AVX512VL__)
+  return "avx512";
+#elif defined(__AVX2__)
+  return "avx2";
+#elif defined(__SSE4_1__)
+  return "sse4";
+#else
+  return "baseline";
+#endif
+}
+
+// Returns what is wrong with a setup, or nothing. The machine relies on what is checked here.
+inline std::string check_setup(const Setup& setup) {
+  const Board& board = setup.board;
+  static const u32 sizes[9] = {2048, 4096, 8192, 16384, 8192, 16384, 8192, 8192, 10240};
+  if (board.cartridge > CART_DPC) return "unknown kind of cartridge";
+  const u32 size = sizes[board.cartridge];
+  if (board.cartridge == CART_DPC ? board.rom_size < size : board.rom_size != size)
+    return "a ROM of " + std::to_string(board.rom_size) + " bytes, where the cartridge has " + std::to_string(size);
+  if (!within(board.height, 1, MAX_SCREEN_HEIGHT) || !within(board.first_line, 0, 60)) return "impossible screen";
+  if (!within(board.last_line, 200, 400)) return "impossible last line";
+  if (setup.frame_skip < 1 || setup.noop_max < 0 || setup.max_frames < 1) return "impossible step";
+  if (setup.fire >= setup.num_actions) return "impossible index of FIRE";
+  for (i32 k = 0; k < setup.num_actions; k++)
+    if (!within(setup.actions[k], 0, ACTION_COUNT - 1)) return "actions are 0 to 17";
+  return "";
+}
+
+// `size`: side of the picture, 0 for the whole screen. `palettes`: how many channels have one.
+inline void finish_game(SharedGame& game, i32 size, i32 palettes) {
+  const Board& board = game.setup.board;
+  View& view = game.view;
+  view = View{};
+  view.channels = palettes == 3 ? 3 : 1;
+  for (i32 c = 0; c < palettes; c++) view.palette[c] = game.palettes.data() + 256 * c;
+  view.resizes = size > 0;
+  view.rows = size > 0 ? size : board.height;
+  view.columns = size > 0 ? size : SCREEN_WIDTH;
+  game.x = area_table(SCREEN_WIDTH, size > 0 ? size : 1);
+  game.y = area_table(board.height, size > 0 ? size : 1);
+  view.x = game.x.axis();
+  view.y = game.y.axis();
+  game.starts = std::make_unique<Starts>(game.setup, game.opening);
+}
+
+}  // namespace console

@@ -1,0 +1,195 @@
+// Observations on the CPU: the pictures of observation.h, a row at a time.
+//
+// Two things make it fast. Neighbouring rows of a screen are often equal, so that the sum along x is made
+// once for a run of equal rows. And where the source and the picture fall into four equal parts along x, as
+// 160 and 84 do, the parts are the lanes of one vector: no gather is needed.
+#pragma once
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <vector>
+
+#include "observation.h"
+
+#if defined(__SSE4_1__)
+#include <smmintrin.h>
+#endif
+
+namespace console {
+
+struct AreaTable {
+  std::vector<i32> first, count, start;
+  std::vector<float> weight;
+  AreaAxis axis() const { return {first.data(), count.data(), start.data(), weight.data()}; }
+};
+
+inline AreaTable area_table(i32 source, i32 size) {
+  AreaTable table;
+  const double scale = double(source) / size;
+  for (i32 d = 0; d < size; d++) {
+    const double begin = d * scale, end = begin + scale, cell = std::min(scale, source - begin);
+    i32 whole_begin = i32(std::ceil(begin)), whole_end = std::min(i32(std::floor(end)), source - 1);
+    whole_begin = std::min(whole_begin, whole_end);
+    table.start.push_back(i32(table.weight.size()));
+    const bool part_before = whole_begin - begin > 1e-3, part_after = end - whole_end > 1e-3;
+    table.first.push_back(part_before ? whole_begin - 1 : whole_begin);
+    if (part_before) table.weight.push_back(float((whole_begin - begin) / cell));
+    for (i32 k = whole_begin; k < whole_end; k++) table.weight.push_back(float(1.0 / cell));
+    if (part_after) table.weight.push_back(float(std::min(std::min(end - whole_end, 1.0), cell) / cell));
+    table.count.push_back(i32(table.weight.size()) - table.start.back());
+  }
+  return table;
+}
+
+constexpr i32 LANES = 4, PART = SCREEN_WIDTH / LANES;
+
+// The sums along x of rows, with a memory of the last one.
+class RowSums {
+ public:
+  explicit RowSums(const AreaTable& x) : size_(i32(x.first.size())) {
+    taps_ = *std::max_element(x.count.begin(), x.count.end());
+    in_lanes_ = size_ % LANES == 0;
+    const i32 part = in_lanes_ ? size_ / LANES : size_;
+    for (i32 d = 0; in_lanes_ && d < size_; d++)
+      in_lanes_ = x.first[d] == x.first[d % part] + d / part * PART;
+    part_ = in_lanes_ ? part : size_;
+    first_.resize(part_);
+    weights_.assign(size_t(taps_) * size_, 0.0f);
+    for (i32 d = 0; d < size_; d++) {
+      const i32 k = in_lanes_ ? d % part_ : d, lane = in_lanes_ ? d / part_ : 0;
+      if (lane == 0) first_[k] = x.first[d];
+      for (i32 t = 0; t < x.count[d]; t++)
+        weights_[(size_t(k) * taps_ + t) * (in_lanes_ ? LANES : 1) + lane] = x.weight[x.start[d] + t];
+    }
+    sums_.resize(size_);
+    // The last taps of the last pixel may reach behind the row, with weights of zero.
+    spread_.assign(SCREEN_WIDTH + LANES * taps_, 0.0f);
+  }
+
+  void forget() { known_ = false; }
+
+  // The sums of a row of 160 bytes; in lanes, pixel d lies at d % part * 4 + d / part.
+  const float* of(const u8* row) {
+    if (known_ && !std::memcmp(row, row_, SCREEN_WIDTH)) return sums_.data();
+    std::memcpy(row_, row, SCREEN_WIDTH);
+    known_ = true;
+    if (in_lanes_) sum_lanes();
+    else sum_plainly();
+    return sums_.data();
+  }
+  i32 place_of(i32 d) const { return in_lanes_ ? d % part_ * LANES + d / part_ : d; }
+
+ private:
+  void sum_plainly() {
+    for (i32 k = 0; k < size_; k++) {
+      float sum = 0.0f;
+      for (i32 t = 0; t < taps_ && first_[k] + t < SCREEN_WIDTH; t++) sum += row_[first_[k] + t] * weights_[k * taps_ + t];
+      sums_[k] = sum;
+    }
+  }
+#if defined(__SSE4_1__)
+  void spread() {
+    for (i32 j = 0; j < PART; j += 8) {
+      const auto load = [&](i32 lane) { return _mm_loadl_epi64((const __m128i*)(row_ + lane * PART + j)); };
+      const __m128i low = _mm_unpacklo_epi8(load(0), load(1)), high = _mm_unpacklo_epi8(load(2), load(3));
+      const __m128i four[2] = {_mm_unpacklo_epi16(low, high), _mm_unpackhi_epi16(low, high)};
+      for (i32 h = 0; h < 2; h++) {
+        __m128i bytes = four[h];
+        for (i32 k = 0; k < 4; k++, bytes = _mm_srli_si128(bytes, 4))
+          _mm_storeu_ps(spread_.data() + (j + 4 * h + k) * LANES, _mm_cvtepi32_ps(_mm_cvtepu8_epi32(bytes)));
+      }
+    }
+  }
+  void sum_lanes() {
+    spread();
+    const float* weight = weights_.data();
+    for (i32 k = 0; k < part_; k++) {
+      __m128 sum = _mm_setzero_ps();
+      const float* source = spread_.data() + first_[k] * LANES;
+      for (i32 t = 0; t < taps_; t++, weight += LANES, source += LANES)
+        sum = _mm_add_ps(sum, _mm_mul_ps(_mm_loadu_ps(source), _mm_loadu_ps(weight)));
+      _mm_storeu_ps(sums_.data() + k * LANES, sum);
+    }
+  }
+#else
+  void sum_lanes() {
+    for (i32 j = 0; j < PART; j++)
+      for (i32 lane = 0; lane < LANES; lane++) spread_[j * LANES + lane] = row_[lane * PART + j];
+    for (i32 k = 0; k < part_; k++)
+      for (i32 lane = 0; lane < LANES; lane++) {
+        float sum = 0.0f;
+        for (i32 t = 0; t < taps_; t++)
+          sum += spread_[(first_[k] + t) * LANES + lane] * weights_[(k * taps_ + t) * LANES + lane];
+        sums_[k * LANES + lane] = sum;
+      }
+  }
+#endif
+
+  i32 size_, part_, taps_;
+  bool in_lanes_, known_ = false;
+  u8 row_[SCREEN_WIDTH];
+  std::vector<i32> first_;
+  std::vector<float> weights_, spread_, sums_;
+};
+
+// Makes the pictures of one environment after another; one for each thread.
+class Observer {
+ public:
+  Observer(const AreaTable& x, const AreaTable& y, i32 size)
+      : sums_(x), y_(y), size_(size), total_(size), place_(size), bytes_(size) {
+    for (i32 d = 0; d < size; d++) place_[d] = sums_.place_of(d);
+  }
+
+  // Pools the screens into `full` (channel after channel a screen) and writes the picture, channels last.
+  void observe(const View& view, Picture picture, const u8* newest, const u8* before, i32 height, u8* full,
+               u8* out) {
+    const i32 pixels = height * SCREEN_WIDTH;
+    for (i32 c = 0; c < view.channels; c++) {
+      u8* plane = full + c * pixels;
+      if (picture != KEEP_PICTURE) pool(view, c, picture, newest, before, plane, pixels);
+      if (view.resizes) resize(plane, view.channels, out + c);
+      else for (i32 k = 0; k < pixels; k++) out[k * view.channels + c] = plane[k];
+    }
+  }
+
+ private:
+  static void pool(const View& view, i32 c, Picture picture, const u8* __restrict newest,
+                   const u8* __restrict before, u8* __restrict plane, i32 pixels) {
+    const u8* palette = view.palette[c];
+    if (palette) {
+      for (i32 k = 0; k < pixels; k++) plane[k] = pooled_pixel(view, c, picture, newest[k], before[k], plane[k]);
+    } else if (picture == NEWEST_FRAME) {
+      std::memcpy(plane, newest, size_t(pixels));
+    } else if (picture == LAST_TWO_FRAMES) {
+      for (i32 k = 0; k < pixels; k++) plane[k] = std::max(newest[k], before[k]);
+    } else {
+      for (i32 k = 0; k < pixels; k++) plane[k] = std::max(plane[k], before[k]);
+    }
+  }
+
+  void resize(const u8* plane, i32 step, u8* out) {
+    sums_.forget();
+    for (i32 d = 0; d < size_; d++) {
+      const float* weight = y_.weight.data() + y_.start[d];
+      const u8* row = plane + y_.first[d] * SCREEN_WIDTH;
+      float* __restrict total = total_.data();
+      for (i32 y = 0; y < y_.count[d]; y++, row += SCREEN_WIDTH) {
+        const float* along = sums_.of(row);
+        const float w = weight[y];
+        if (y == 0) for (i32 k = 0; k < size_; k++) total[k] = along[k] * w;
+        else for (i32 k = 0; k < size_; k++) total[k] += along[k] * w;
+      }
+      for (i32 k = 0; k < size_; k++) bytes_[k] = rounded(total[k]);
+      for (i32 k = 0; k < size_; k++, out += step) *out = bytes_[place_[k]];
+    }
+  }
+
+  RowSums sums_;
+  const AreaTable& y_;
+  i32 size_;
+  std::vector<float> total_;
+  std::vector<i32> place_;
+  std::vector<u8> bytes_;
+};
+
+}  // namespace console
