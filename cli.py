@@ -28,6 +28,7 @@ Deep Q-learning from pixels on Atari, and one registry of backbones.
   train GAME      learn a game from pixels, or any environment as gym:<id>
   evaluate RUN    score a run by a protocol of the literature
   watch RUN       let a run play: a video, or a window
+  play GAME       play a game yourself, or beside a run
   list KIND       games, agents, backbones, presets, tasks or data
 
   eightbit train pong
@@ -35,6 +36,7 @@ Deep Q-learning from pixels on Atari, and one registry of backbones.
   eightbit train --resume runs/RUN
   eightbit evaluate runs/RUN --controls
   eightbit watch runs/RUN -o pong.mp4
+  eightbit play pong
 
 'eightbit COMMAND --help' shows every option with its default; 'eightbit --version' the version.
 """
@@ -186,7 +188,7 @@ def _evaluator(request: RunRequest) -> Evaluate | None:
     return evaluate
 
 
-# ---------------------------------------------------------------------- evaluate and watch
+# ---------------------------------------------------------------- evaluate, watch and play
 
 
 @dataclass(frozen=True)
@@ -236,6 +238,17 @@ def _watch(given: list[str]) -> int:
     )
     run = _named_run(which, "watch")
     path = watch_run(run, Path(video.output) if video.output else None, settings)
+    if path is not None:
+        print(f"written to {path}")
+    return 0
+
+
+def _play(given: list[str]) -> int:
+    """Opens a window in which you play, alone or with the agent of a run; F1 shows the keys."""
+    from .evaluate.play import PlaySettings, play_game
+
+    (settings,) = parse(given, "play", _doc(_play), PlaySettings())
+    path = play_game(settings)
     if path is not None:
         print(f"written to {path}")
     return 0
@@ -330,5 +343,6 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "train": _train,
     "evaluate": _evaluate,
     "watch": _watch,
+    "play": _play,
     "list": _list,
 }

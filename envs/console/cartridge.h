@@ -21,7 +21,7 @@ enum CartridgeKind : u8 { CART_2K, CART_4K, CART_F8, CART_F6, CART_F8SC, CART_F6
 
 // What never changes while a game is played: the game, its ROM, the television's format, what is drawn.
 struct Board {
-  const u8* rom;
+  const u8* rom;         // one byte longer than rom_size; a ROM of 2K is there twice
   const u8* shades;      // 256 bytes: what a colour register's value is drawn as
   u32 rom_size;          // bytes
   i32 game;              // index into the table of rules.h
@@ -41,7 +41,7 @@ struct Dpc {
 };
 
 struct Cartridge {
-  u32 window[4];         // offset in the ROM of each 1K window
+  u32 window[8];         // offset in the ROM of each 1K window, for addresses without and with bit 13
   u8 ram[128];
   Dpc dpc;
 };
@@ -50,16 +50,16 @@ struct Cartridge {
 struct PlainRange { u32 first, span; };
 CONSOLE_INLINE PlainRange plain_range(u8 kind) {
   switch (kind) {
-    case CART_2K: case CART_4K: return {0, 0x1000};
+    case CART_2K: case CART_4K: case CART_FE: return {0, 0x1000};
     case CART_F8SC: case CART_F6SC: case CART_DPC: return {0x100, 0xEC0};
-    case CART_FE: return {0, 0};
     default: return {0, 0xFC0};
   }
 }
 
 CONSOLE_FN void select_bank(Cartridge& cart, u32 bank) {
-  for (u32 k = 0; k < 4; k++) cart.window[k] = (bank << 12) | (k << 10);
+  for (u32 k = 0; k < 8; k++) cart.window[k] = (bank << 12) | (k & 3) << 10;
 }
+CONSOLE_INLINE u32 window_of(u32 address) { return (address >> 10 & 3) | (address >> 11 & 4); }
 
 CONSOLE_FN void step_random(Dpc& dpc) {
   const u32 r = dpc.random;
@@ -70,12 +70,13 @@ CONSOLE_FN void reset_cartridge(Cartridge& cart, const Board& board) {
   const u8 kind = board.cartridge;
   if (kind == CART_F8 || kind == CART_F8SC || kind == CART_DPC) select_bank(cart, 1);
   else select_bank(cart, kind == CART_E0 ? 1 : 0);  // E0: slices 4 to 7
+  if (kind == CART_FE) for (u32 k = 0; k < 4; k++) cart.window[k] += 0x1000;
   if (kind == CART_DPC) { step_random(cart.dpc); step_random(cart.dpc); }
 }
 
 // Where the processor starts, as it stands in the ROM once the cartridge was reset.
 CONSOLE_FN u16 start_address(const Cartridge& cart, const Board& board) {
-  const u32 last = board.cartridge == CART_2K ? board.rom_size - 1 : cart.window[3] + 0x3FF;
+  const u32 last = cart.window[7] + 0x3FF;  // FFFC and FFFD have bit 13
   return u16(board.rom[last - 3] | board.rom[last - 2] << 8);
 }
 
@@ -88,7 +89,8 @@ CONSOLE_FN void touch_hot_spot(Cartridge& cart, u8 kind, u32 offset) {
       if (offset >= 0xFF6 && offset <= 0xFF9) select_bank(cart, offset - 0xFF6);
       break;
     case CART_E0:
-      if (offset >= 0xFE0 && offset <= 0xFF7) cart.window[offset >> 3 & 3] = (offset & 7) << 10;
+      if (offset >= 0xFE0 && offset <= 0xFF7)
+        cart.window[offset >> 3 & 3] = cart.window[4 + (offset >> 3 & 3)] = (offset & 7) << 10;
       break;
     default: break;
   }
@@ -157,8 +159,6 @@ CONSOLE_FN void write_dpc(Dpc& dpc, u32 offset, u8 value) {
 CONSOLE_NOINLINE CONSOLE_FN u8 read_cartridge(Cartridge& cart, const Board& board, u32 address, i32 cycle) {
   const u8 kind = board.cartridge;
   const u32 offset = address & 0xFFF;
-  if (kind == CART_2K) return board.rom[address & (board.rom_size - 1)];
-  if (kind == CART_FE) return board.rom[offset | (address & 0x2000 ? 0 : 0x1000)];
   if (offset >= 0xFC0) {
     if (kind == CART_DPC) step_random(cart.dpc);
     touch_hot_spot(cart, kind, offset);
@@ -168,7 +168,7 @@ CONSOLE_NOINLINE CONSOLE_FN u8 read_cartridge(Cartridge& cart, const Board& boar
     step_random(cart.dpc);
     if (offset < 0x40) return read_dpc(cart.dpc, board, offset, cycle);
   }
-  return board.rom[cart.window[offset >> 10] + (offset & 0x3FF)];
+  return board.rom[cart.window[window_of(address)] + (offset & 0x3FF)];
 }
 
 CONSOLE_NOINLINE CONSOLE_FN void write_cartridge(Cartridge& cart, const Board& board, u32 address, u8 value) {

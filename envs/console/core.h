@@ -28,7 +28,7 @@ inline const char* instruction_set() {
 // Returns what is wrong with a setup, or nothing. The machine relies on what is checked here.
 inline std::string check_setup(const Setup& setup) {
   const Board& board = setup.board;
-  static const u32 sizes[9] = {2048, 4096, 8192, 16384, 8192, 16384, 8192, 8192, 10240};
+  static const u32 sizes[9] = {4096, 4096, 8192, 16384, 8192, 16384, 8192, 8192, 10240};
   if (board.cartridge > CART_DPC) return "unknown kind of cartridge";
   const u32 size = sizes[board.cartridge];
   if (board.cartridge == CART_DPC ? board.rom_size < size : board.rom_size != size)
@@ -40,6 +40,15 @@ inline std::string check_setup(const Setup& setup) {
   for (i32 k = 0; k < setup.num_actions; k++)
     if (!within(setup.actions[k], 0, ACTION_COUNT - 1)) return "actions are 0 to 17";
   return "";
+}
+
+// The ROM as the machine reads it.
+inline void install_rom(SharedGame& game, const std::string& bytes) {
+  game.rom.assign(bytes.begin(), bytes.end());
+  if (bytes.size() == 2048) game.rom.insert(game.rom.end(), bytes.begin(), bytes.end());
+  game.setup.board.rom_size = u32(game.rom.size());
+  game.rom.push_back(0);
+  game.setup.board.rom = game.rom.data();
 }
 
 // `size`: side of the picture, 0 for the whole screen. `palettes`: how many channels have one.

@@ -225,6 +225,20 @@ struct Start {
   const u8* screens;     // two of them, and two of objects where these are drawn
 };
 
+// Puts a start into an environment, whose random numbers and frames go on.
+CONSOLE_FN void copy_start(const Start& start, Env& env, const Setup& setup, const Screens& screens) {
+  const CounterRandom random = env.random;
+  const i32 frame_number = env.frame_number;
+  env = start.env;
+  env.random = random;
+  env.frame_number += frame_number;
+  const i32 size = setup.board.height * SCREEN_WIDTH;
+  for (i32 s = 0; s < 2; s++) {
+    copy_screen(start.screens + s * size, screens.picture[s], setup.board);
+    if (screens.objects[s]) copy_screen(start.screens + (2 + s) * size, screens.objects[s], setup.board);
+  }
+}
+
 // The world of counted random numbers: a console begins each episode as it was just switched on and reset,
 // its timer set by a random draw, of which there are 75 outcomes.
 constexpr u32 START_COUNT = 75;
@@ -239,17 +253,7 @@ struct CounterWorld {
   }
   CONSOLE_INLINE i32 below(Env& env, u32 bound) const { return i32(u64(next_random(env.random)) * bound >> 32); }
   CONSOLE_FN void reset(Env& env, const Setup& setup, const Screens& screens) const {
-    const Start& start = starts[next_random(env.random) % START_COUNT];
-    const CounterRandom random = env.random;
-    const i32 frame_number = env.frame_number;
-    env = start.env;
-    env.random = random;
-    env.frame_number += frame_number;
-    const i32 size = setup.board.height * SCREEN_WIDTH;
-    for (i32 s = 0; s < 2; s++) {
-      copy_screen(start.screens + s * size, screens.picture[s], setup.board);
-      if (screens.objects[s]) copy_screen(start.screens + (2 + s) * size, screens.objects[s], setup.board);
-    }
+    copy_start(starts[next_random(env.random) % START_COUNT], env, setup, screens);
   }
 };
 

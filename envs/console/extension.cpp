@@ -27,7 +27,6 @@ std::shared_ptr<SharedGame> make_game(const std::string& name, const py::bytes& 
   auto game = std::make_shared<SharedGame>();
   const std::string bytes = rom;
   const auto number = [&](const char* key) { return facts[key].cast<i32>(); };
-  game->rom.assign(bytes.begin(), bytes.end());
   const std::string shades = facts["shades"].cast<py::bytes>(), palettes = facts["palettes"].cast<py::bytes>();
   if (shades.size() != 256 || palettes.size() % 256 || palettes.size() / 256 > MAX_CHANNELS)
     throw py::value_error("a palette has 256 bytes");
@@ -35,8 +34,7 @@ std::shared_ptr<SharedGame> make_game(const std::string& name, const py::bytes& 
   game->palettes.assign(palettes.begin(), palettes.end());
   Setup& setup = game->setup;
   setup = Setup{};
-  setup.board.rom = game->rom.data();
-  setup.board.rom_size = u32(game->rom.size());
+  install_rom(*game, bytes);
   setup.board.shades = game->shades.data();
   setup.board.game = index_of_game(name);
   setup.board.first_line = number("first_line");
@@ -144,6 +142,9 @@ PYBIND11_MODULE(_console, module) {
         const Start& start = self.starts->all()[index];
         return py::make_tuple(py::bytes(reinterpret_cast<const char*>(&start.env), sizeof(Env)),
                               py::bytes(reinterpret_cast<const char*>(start.screens), self.starts->screen_bytes()));
+      })
+      .def("rom", [](const SharedGame& self) {
+        return py::bytes(reinterpret_cast<const char*>(self.rom.data()), self.rom.size());
       })
       .def("setup_bytes", [](const SharedGame& self) {
         return py::bytes(reinterpret_cast<const char*>(&self.setup), sizeof(Setup));

@@ -37,13 +37,6 @@ CONSOLE_FN void start_frame(Machine& m, const Board& board) {
   }
 }
 
-template <bool PLAIN>
-CONSOLE_FN void run_processor(Machine& m, const Board& board, const Canvas& canvas) {
-  Core<PLAIN> core(m, board, canvas);
-  core.run();
-  core.put_back();
-}
-
 // What a call of a frame did.
 struct FrameResult {
   bool finished;         // it did not run into the limit of instructions
@@ -57,8 +50,8 @@ CONSOLE_NOINLINE CONSOLE_FN FrameResult run_frame(Machine& m, const Board& board
   if (begins) start_frame(m, board);
   f.unfinished = 1;
   f.ended = 0;
-  if (board.cartridge <= CART_4K) run_processor<true>(m, board, canvas);
-  else run_processor<false>(m, board, canvas);
+  if (board.cartridge <= CART_4K) Core<true>::run(m, board, canvas);
+  else Core<false>::run(m, board, canvas);
   catch_up(m.video, board, canvas, m.video.seen);
   const bool finished = !f.unfinished;
   if (finished) f.line_count = (f.cycle - f.origin) / 76;

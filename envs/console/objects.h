@@ -50,12 +50,23 @@ struct Video {
 // Copies of an object by NUSIZ & 7, one bit each, 16 pixels apart.
 CONSOLE_INLINE u32 copies_of(u32 nusiz) { return u32(0x0115011107050301ull >> (nusiz & 7) * 8) & 255; }
 
-CONSOLE_INLINE void place(u32* mask, u32 pattern, i32 x) {
+// Sets the 64 pixels of a pattern, of which bit 0 is at x.
+CONSOLE_INLINE void place(u32* mask, u64 pattern, i32 x) {
   if (x >= SCREEN_WIDTH) x -= SCREEN_WIDTH;
-  const i32 word = x >> 5;
-  const u64 bits = u64(pattern) << (x & 31);
-  mask[word] |= u32(bits);
-  if (bits >> 32) mask[word == 4 ? 0 : word + 1] |= u32(bits >> 32);
+  const u32 word = u32(x) >> 5, shift = x & 31;
+  const u64 low = pattern << shift;
+  const u32 high = u32(pattern >> 32 >> (32 - shift));
+  const u32 second = word == 4 ? 0 : word + 1, third = second == 4 ? 0 : second + 1;
+  mask[word] |= u32(low);
+  mask[second] |= u32(low >> 32);
+  mask[third] |= high;
+}
+// The same with all copies.
+CONSOLE_INLINE void place_copies(u32* mask, u32 pattern, i32 x, u32 copies) {
+  // One multiplication sets the copies at 0, 16 and 32.
+  const u64 near = u64(copies & 1) | u64(copies >> 1 & 1) << 16 | u64(copies >> 2 & 1) << 32;
+  place(mask, pattern * near, x);
+  if (copies & 16) place(mask, pattern, x + 64);
 }
 CONSOLE_INLINE void clear(u32* mask) { for (u32 w = 0; w < LINE_WORDS; w++) mask[w] = 0; }
 
@@ -98,7 +109,7 @@ CONSOLE_FN void build_player(Video& v, u32 k) {
   else if (size == 7) { pattern = quadrupled(pattern); x++; }
   u32 copies = copies_of(size);
   if (v.suppressed[k]) copies &= ~1u;
-  for (; copies; copies >>= 1, x += 16) if (copies & 1) place(mask, pattern, x);
+  place_copies(mask, pattern, x, copies);
 }
 
 CONSOLE_FN void build_missile(Video& v, u32 k) {
@@ -108,9 +119,7 @@ CONSOLE_FN void build_missile(Video& v, u32 k) {
   if (k == 0 && v.star_missile == STAR_HIDDEN) return;
   if (k == 0 && v.star_missile == STAR_WIDE) width |= 1;
   const u32 pattern = (1u << (1u << width)) - 1;
-  i32 x = v.position[MISSILE0 + k];
-  for (u32 copies = copies_of(v.copies[k]); copies; copies >>= 1, x += 16)
-    if (copies & 1) place(mask, pattern, x);
+  place_copies(mask, pattern, v.position[MISSILE0 + k], copies_of(v.copies[k]));
 }
 
 CONSOLE_FN void build_ball(Video& v) {
@@ -161,7 +170,7 @@ CONSOLE_INLINE void build_masks(Video& v) {
 // Collision register r holds its two pairs at bits 2r (read as bit 6) and 2r + 1 (bit 7): CXM0P: M0-P0,
 // M0-P1; CXM1P: M1-P1, M1-P0; CXP0FB: P0-ball, P0-playfield; CXP1FB; CXM0FB; CXM1FB; CXBLPF: -, ball-
 // playfield; CXPPMM: M0-M1, P0-P1.
-CONSOLE_INLINE u32 collisions_of(u32 p0, u32 p1, u32 m0, u32 m1, u32 ball, u32 field) {
+constexpr u32 collisions_of(u32 p0, u32 p1, u32 m0, u32 m1, u32 ball, u32 field) {
   u32 c = 0;
   if (p0) {
     c |= (m0 & p0 ? 0x1 : 0) | (m1 & p0 ? 0x8 : 0) | (p0 & ball ? 0x10 : 0) | (p0 & field ? 0x20 : 0) |
@@ -173,5 +182,15 @@ CONSOLE_INLINE u32 collisions_of(u32 p0, u32 p1, u32 m0, u32 m1, u32 ball, u32 f
   if (ball & field) c |= 0x2000;
   return c;
 }
+
+// The collisions that each set of objects can have.
+struct PairTable { u16 of[1 << OBJECT_COUNT]; };
+constexpr PairTable make_pair_table() {
+  PairTable table{};
+  for (u32 on = 0; on < 1u << OBJECT_COUNT; on++)
+    table.of[on] = u16(collisions_of(on & 1, on >> 1 & 1, on >> 2 & 1, on >> 3 & 1, on >> 4 & 1, on >> 5 & 1));
+  return table;
+}
+CONSOLE_CONSTANT PairTable PAIRS = make_pair_table();
 
 }  // namespace console

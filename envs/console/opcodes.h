@@ -92,6 +92,15 @@ constexpr Access access_of(u32 opcode) {
   }
 }
 
+// Bytes that are fetched before anything else happens. JSR fetches its third byte after its pushes.
+constexpr u8 length_of(u32 opcode) {
+  const Operation op = operation_of(opcode);
+  const Mode mode = mode_of(opcode);
+  if (op == JSR || op == BRK) return 2;
+  if (mode == IMPLIED || mode == ACCUMULATOR) return 1;
+  return mode == ABSOLUTE || mode == ABSOLUTE_X || mode == ABSOLUTE_Y || mode == INDIRECT ? 3 : 2;
+}
+
 constexpr u8 cycles_of(u32 opcode) {
   const Operation op = operation_of(opcode);
   const Mode mode = mode_of(opcode);
@@ -118,6 +127,7 @@ struct FixedOpcode {
   static constexpr Operation operation = operation_of(OPCODE);
   static constexpr Mode mode = mode_of(OPCODE);
   static constexpr Access access = access_of(OPCODE);
+  static constexpr u8 length = length_of(OPCODE);
   static constexpr u8 cycles = cycles_of(OPCODE);
 };
 
@@ -126,13 +136,15 @@ struct TableOpcode {
   Operation operation;
   Mode mode;
   Access access;
-  u8 cycles;
+  u8 length, cycles;
 };
 struct OpcodeTable { TableOpcode row[256]; };
 constexpr OpcodeTable make_opcode_table() {
   OpcodeTable table{};
-  for (u32 k = 0; k < 256; k++) table.row[k] = {operation_of(k), mode_of(k), access_of(k), cycles_of(k)};
+  for (u32 k = 0; k < 256; k++) table.row[k] = {operation_of(k), mode_of(k), access_of(k), length_of(k), cycles_of(k)};
   return table;
 }
+
+CONSOLE_CONSTANT OpcodeTable OPCODES = make_opcode_table();
 
 }  // namespace console

@@ -8,6 +8,7 @@
 #define CONSOLE_INLINE __device__ __forceinline__
 #define CONSOLE_NOINLINE __device__ __noinline__
 #define CONSOLE_TABLE __device__ static const
+#define CONSOLE_CONSTANT __constant__ const
 namespace console {
 using u8 = unsigned char;
 using u16 = unsigned short;
@@ -30,6 +31,7 @@ using i64 = long long;
 #define CONSOLE_NOINLINE __attribute__((noinline))
 #endif
 #define CONSOLE_TABLE static const
+#define CONSOLE_CONSTANT static constexpr
 namespace console {
 using u8 = std::uint8_t;
 using u16 = std::uint16_t;
@@ -39,6 +41,11 @@ using i8 = std::int8_t;
 using i32 = std::int32_t;
 using i64 = std::int64_t;
 }  // namespace console
+#endif
+
+// Whether opcodes are looked up in a table, or each has code of its own.
+#if !defined(CONSOLE_TABLE_DECODE)
+#define CONSOLE_TABLE_DECODE CONSOLE_GPU
 #endif
 
 namespace console {

@@ -34,16 +34,41 @@ struct Machine {
   u8 ram[RAM_SIZE];
 };
 
-// A program that runs outside the cartridge: in RAM, or on what the chips put on the bus.
-CONSOLE_NOINLINE CONSOLE_FN u8 fetch_outside(Machine& m, const Board& board, const Canvas& canvas, u32 address,
-                                             i32 cycle) {
+// The first three bytes of a ROM's place, and a fourth that does not matter.
+CONSOLE_INLINE u32 three_bytes(const u8* place) {
+#if CONSOLE_GPU
+  return place[0] | u32(place[1]) << 8 | u32(place[2]) << 16;
+#else
+  u32 word;
+  std::memcpy(&word, place, 4);
+  return word;
+#endif
+}
+
+// A byte of a program wherever it lies: in the cartridge, in RAM, or what the chips put on the bus.
+CONSOLE_NOINLINE CONSOLE_FN u8 fetch_anywhere(Machine& m, const Board& board, const Canvas& canvas, u32 address,
+                                              i32 cycle) {
+  address &= 0xFFFF;
+  if (address & 0x1000) return read_cartridge(m.cartridge, board, address, cycle);
   if ((address & 0x280) == 0x80) return m.ram[address & 0x7F];
   m.frame.cycle = cycle;
   return address & 0x80 ? read_riot(m.ports, address, cycle)
                         : read_register(m.video, m.frame, m.ports, board, canvas, address, 0);
 }
 
-// The processor at work: its registers in local variables, beside all that it reaches.
+// An instruction of which each byte is fetched by itself, its operand at the cycle at which it ends.
+CONSOLE_NOINLINE CONSOLE_FN u32 scattered_bytes(Machine& m, const Board& board, const Canvas& canvas, u32 pc,
+                                                i32 cycle) {
+  const u32 opcode = fetch_anywhere(m, board, canvas, pc, cycle);
+  u32 bytes = opcode;
+  cycle += OPCODES.row[opcode].cycles;
+  for (u32 k = 1; k < OPCODES.row[opcode].length; k++)
+    bytes |= u32(fetch_anywhere(m, board, canvas, pc + k, cycle)) << 8 * k;
+  return bytes;
+}
+
+// The processor at work: its registers in local variables, beside all that it reaches. PLAIN: the cartridge
+// is 4K of ROM (2K of it are there twice).
 template <bool PLAIN>
 struct Core {
   Machine& m;
@@ -51,17 +76,16 @@ struct Core {
   const Canvas& canvas;
   const u8* rom;
   PlainRange plain;
-  u32 rom_mask;
-  i32 cycle, left;
+  i32 cycle;
+  i32 left;              // instructions that this call may still run; 0 once the frame has ended
   u32 pc, nz, carry, overflow, decimal, interrupt;
   u8 a, x, y, sp;
 
   CONSOLE_INLINE Core(Machine& machine, const Board& b, const Canvas& c)
-      : m(machine), board(b), canvas(c), rom(b.rom), plain(plain_range(b.cartridge)), rom_mask(b.rom_size - 1),
-        cycle(machine.frame.cycle), left(MAX_INSTRUCTIONS), pc(machine.cpu.pc), nz(machine.cpu.nz),
-        carry(machine.cpu.carry), overflow(machine.cpu.overflow), decimal(machine.cpu.decimal),
-        interrupt(machine.cpu.interrupt), a(machine.cpu.a), x(machine.cpu.x), y(machine.cpu.y),
-        sp(machine.cpu.sp) {}
+      : m(machine), board(b), canvas(c), rom(b.rom), plain(plain_range(b.cartridge)), cycle(machine.frame.cycle),
+        left(MAX_INSTRUCTIONS), pc(machine.cpu.pc), nz(machine.cpu.nz), carry(machine.cpu.carry),
+        overflow(machine.cpu.overflow), decimal(machine.cpu.decimal), interrupt(machine.cpu.interrupt),
+        a(machine.cpu.a), x(machine.cpu.x), y(machine.cpu.y), sp(machine.cpu.sp) {}
   CONSOLE_INLINE void put_back() {
     m.frame.cycle = cycle;
     m.cpu = {u16(pc), u16(nz), a, x, y, sp, u8(carry), u8(overflow), u8(decimal), u8(interrupt)};
@@ -84,20 +108,23 @@ struct Core {
   }
   // A byte of the cartridge.
   CONSOLE_INLINE u8 read_code(u32 address) {
-    if (PLAIN) return rom[address & rom_mask];
+    if (PLAIN) return rom[address & 0xFFF];
     const u32 offset = address & 0xFFF;
-    if (offset - plain.first < plain.span) return rom[m.cartridge.window[offset >> 10] + (offset & 0x3FF)];
+    if (offset - plain.first < plain.span) return rom[m.cartridge.window[window_of(address)] + (offset & 0x3FF)];
     return read_cartridge(m.cartridge, board, address, cycle);
   }
   // A byte of the program, which may lie anywhere.
   CONSOLE_INLINE u8 fetch(u32 address) {
     if (address & 0x1000) return read_code(address);
-    return fetch_outside(m, board, canvas, address, cycle);
+    return fetch_anywhere(m, board, canvas, address, cycle);
   }
-  CONSOLE_INLINE u8 next() {
-    const u8 byte = fetch(pc);
-    pc = (pc + 1) & 0xFFFF;
-    return byte;
+  // An instruction's bytes, the opcode lowest. In plain ROM they are loaded at once: no access there has
+  // an effect. Elsewhere each byte is fetched by itself, at the cycle at which the instruction ends.
+  CONSOLE_INLINE u32 instruction() {
+    const u32 offset = (pc & 0x1FFF) - 0x1000;
+    if (PLAIN ? offset < 0xFFE : offset - plain.first < plain.span - 2 && (offset & 0x3FF) < 0x3FE)
+      return three_bytes(PLAIN ? rom + offset : rom + m.cartridge.window[window_of(pc)] + (offset & 0x3FF));
+    return scattered_bytes(m, board, canvas, pc, cycle);
   }
 
   // `waits`: a write to WSYNC halts the processor.
@@ -107,9 +134,11 @@ struct Core {
       if (!waits) return;
       wait_for_line(m.video, m.frame, board);
       cycle = m.frame.cycle;
+      if (m.frame.ended) left = 0;
       return;
     }
     write_register(m.video, m.frame, m.ports, board, canvas, address, value);
+    if (m.frame.ended) left = 0;
   }
   CONSOLE_INLINE void write_zero_page(u32 address, u8 value, bool waits = true) {
     if (address & 0x80) m.ram[address & 0x7F] = value;
@@ -226,17 +255,15 @@ struct Core {
 
   // Finds what an instruction works on. The cycles of crossed pages are added.
   template <class Op>
-  CONSOLE_INLINE u32 effective_address(Op op, u8& bus) {
-    u32 address = 0, indexed = 0;
+  CONSOLE_INLINE u32 effective_address(Op op, u32 operand, u8& bus) {
+    u32 address = operand & 0xFFFF, indexed = 0;
+    bus = u8(operand);
     switch (op.mode) {
-      case ZERO_PAGE: return bus = next();
-      case ZERO_PAGE_X: bus = next(); return (bus + x) & 255;
-      case ZERO_PAGE_Y: bus = next(); return (bus + y) & 255;
+      case ZERO_PAGE: return bus;
+      case ZERO_PAGE_X: return (bus + x) & 255;
+      case ZERO_PAGE_Y: return (bus + y) & 255;
       case ABSOLUTE: case ABSOLUTE_X: case ABSOLUTE_Y: case INDIRECT: {
-        if (op.operation == JSR) return 0;
-        const u32 low = next();
-        bus = next();
-        address = low | u32(bus) << 8;
+        bus = u8(operand >> 8);
         if (op.mode == ABSOLUTE) return address;
         if (op.mode == INDIRECT) {
           const u8 target = bus = read(address, bus);
@@ -246,7 +273,6 @@ struct Core {
         break;
       }
       case INDEXED_INDIRECT: case INDIRECT_INDEXED: {
-        bus = next();
         const u32 pointer = op.mode == INDEXED_INDIRECT ? (bus + x) & 255 : bus;
         const u8 low = read(pointer, bus);
         bus = low;
@@ -267,15 +293,18 @@ struct Core {
     return op.mode == ZERO_PAGE || op.mode == ZERO_PAGE_X || op.mode == ZERO_PAGE_Y;
   }
 
-  // Runs one instruction, whose opcode has been fetched.
+  // Runs one instruction, given its bytes.
   template <class Op>
-  CONSOLE_INLINE void execute(Op op, u32 opcode) {
+  CONSOLE_INLINE void execute(Op op, u32 opcode, u32 bytes) {
+    const u32 operand = bytes >> 8;
+    left--;
     cycle += op.cycles;
+    pc = (pc + op.length) & 0xFFFF;
     u8 bus = 0, v = 0;
     u32 address = 0;
-    if (op.mode == IMMEDIATE) v = next();
+    if (op.mode == IMMEDIATE) v = u8(operand);
     else if (op.mode == ACCUMULATOR) v = a;
-    else if (op.mode != IMPLIED) address = effective_address(op, bus);
+    else if (op.mode != IMPLIED) address = effective_address(op, operand, bus);
     if ((op.access & READ) && op.mode != IMMEDIATE)
       v = in_zero_page(op) ? read_zero_page(address, bus) : read(address, bus);
     switch (op.operation) {
@@ -335,10 +364,9 @@ struct Core {
       case BRANCH: branch(v, condition(opcode >> 5), opcode == 0xD0); break;
       case JMP: pc = address; break;
       case JSR: {
-        const u8 low = next();
         push(u8(pc >> 8));
         push(u8(pc), false);
-        pc = low | u32(fetch(pc)) << 8;
+        pc = (operand & 255) | u32(fetch(pc)) << 8;
         break;
       }
       case RTS: {
@@ -350,7 +378,6 @@ struct Core {
         break;
       }
       case BRK: {
-        next();
         push(u8(pc >> 8));
         push(u8(pc), false);
         push(status(), false);
@@ -390,29 +417,44 @@ struct Core {
   }
 
   // Runs until the frame ends, or MAX_INSTRUCTIONS.
-  CONSOLE_INLINE void run() {
-#if CONSOLE_GPU
-    while (!m.frame.ended && left-- > 0) {
-      const u32 opcode = next();
-      execute(OPCODES.row[opcode], opcode);
+  static CONSOLE_NOINLINE void run(Machine& m, const Board& board, const Canvas& canvas) {
+    Core core(m, board, canvas);
+#if CONSOLE_TABLE_DECODE
+    while (core.left > 0) {
+      const u32 bytes = core.instruction();
+      core.execute(OPCODES.row[bytes & 255], bytes & 255, bytes);
     }
 #else
-    while (!m.frame.ended && left-- > 0) {
-      const u32 opcode = next();
-      switch (opcode) {
-#define OPCODE_1(k) case k: execute(FixedOpcode<k>{}, k); break;
-#define OPCODE_4(k) OPCODE_1(k) OPCODE_1(k + 1) OPCODE_1(k + 2) OPCODE_1(k + 3)
-#define OPCODE_16(k) OPCODE_4(k) OPCODE_4(k + 4) OPCODE_4(k + 8) OPCODE_4(k + 12)
-#define OPCODE_64(k) OPCODE_16(k) OPCODE_16(k + 16) OPCODE_16(k + 32) OPCODE_16(k + 48)
-        OPCODE_64(0) OPCODE_64(64) OPCODE_64(128) OPCODE_64(192)
-#undef OPCODE_64
-#undef OPCODE_16
-#undef OPCODE_4
-#undef OPCODE_1
-        default: break;
-      }
+    u32 bytes = 0;
+#define EACH_16(f, h) f(0x##h##0) f(0x##h##1) f(0x##h##2) f(0x##h##3) f(0x##h##4) f(0x##h##5) f(0x##h##6) f(0x##h##7) \
+    f(0x##h##8) f(0x##h##9) f(0x##h##A) f(0x##h##B) f(0x##h##C) f(0x##h##D) f(0x##h##E) f(0x##h##F)
+#define EACH_256(f) EACH_16(f, 0) EACH_16(f, 1) EACH_16(f, 2) EACH_16(f, 3) EACH_16(f, 4) EACH_16(f, 5) EACH_16(f, 6) \
+    EACH_16(f, 7) EACH_16(f, 8) EACH_16(f, 9) EACH_16(f, A) EACH_16(f, B) EACH_16(f, C) EACH_16(f, D) EACH_16(f, E) \
+    EACH_16(f, F)
+#if defined(__GNUC__)
+    // Each instruction jumps to the next by itself: the branch predictor tells them apart better so.
+#define LABEL(k) &&opcode_##k,
+#define INSTRUCTION(k) opcode_##k: core.execute(FixedOpcode<k>{}, k, bytes); if (core.left <= 0) goto done; \
+    bytes = core.instruction(); goto *labels[bytes & 255];
+    static const void* const labels[256] = {EACH_256(LABEL)};
+    bytes = core.instruction();
+    goto *labels[bytes & 255];
+    EACH_256(INSTRUCTION)
+  done:
+#undef INSTRUCTION
+#undef LABEL
+#else
+#define INSTRUCTION(k) case k: core.execute(FixedOpcode<k>{}, k, bytes); break;
+    while (core.left > 0) {
+      bytes = core.instruction();
+      switch (bytes & 255) { EACH_256(INSTRUCTION) default: break; }
     }
+#undef INSTRUCTION
 #endif
+#undef EACH_256
+#undef EACH_16
+#endif
+    core.put_back();
   }
 };
 

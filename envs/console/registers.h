@@ -155,6 +155,17 @@ CONSOLE_FN void lock_missile(Video& v, u32 k, u8 value) {
   v.changed |= 4 << k;
 }
 
+// Whether an object that can be seen may have this colour.
+CONSOLE_INLINE bool shows_colour(const Video& v, u32 colour) {
+  const u32 seen = v.enabled | v.changed, score = v.control & 2 ? 1 << PLAYFIELD : 0;
+  switch (colour) {
+    case 0: return seen & (1 << PLAYER0 | 1 << MISSILE0 | score);
+    case 1: return seen & (1 << PLAYER1 | 1 << MISSILE1 | score);
+    case 2: return seen & (1 << BALL | 1 << PLAYFIELD);
+    default: return true;
+  }
+}
+
 // Writes a register. The processor handles WSYNC by itself where it can wait.
 CONSOLE_NOINLINE CONSOLE_FN void write_register(Video& v, Frame& f, Ports& ports, const Board& board,
                                                 const Canvas& canvas, u32 address, u8 value) {
@@ -166,7 +177,8 @@ CONSOLE_NOINLINE CONSOLE_FN void write_register(Video& v, Frame& f, Ports& ports
   v.seen = clock + delay;
   if (f.written[reg] == value && !(f.live >> reg & 1)) return;
   f.written[reg] = value;
-  if ((PICTURE >> reg & 1) || ((COLOURS >> reg & 1) && canvas.screen)) catch_up(v, board, canvas, clock + delay);
+  if ((PICTURE >> reg & 1) || ((COLOURS >> reg & 1) && canvas.screen && shows_colour(v, reg - COLUP0)))
+    catch_up(v, board, canvas, clock + delay);
   switch (reg) {
     case VSYNC: set_vsync(v, f, clock, value); break;
     case VBLANK:

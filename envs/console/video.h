@@ -109,6 +109,25 @@ CONSOLE_INLINE void end_line(Video& v) {
   if (v.star) step_star(v);
 }
 
+// Whether some collision between objects that can be seen is not yet noted.
+CONSOLE_INLINE bool may_collide(const Video& v) {
+  return !(v.vblank & 2) && (v.enabled & (v.enabled - 1)) && (PAIRS.of[v.enabled] & ~v.collisions);
+}
+
+// The pixels from `left` to `right` of the line of the beam.
+CONSOLE_INLINE void make_piece(Video& v, const Board& board, const Canvas& canvas, i32 left, i32 right) {
+  if (v.changed) notice_changes(v);
+  const bool pair = may_collide(v);
+  if ((pair || canvas.screen) && (v.stale & v.enabled)) build_masks(v);
+  if (pair) collide(v, left, right);
+  const i32 row = v.line_start / LINE_CLOCKS - v.row0_line;
+  if (canvas.screen && row < board.height) {
+    draw(v, canvas.screen + row * SCREEN_WIDTH, left, right);
+    if (canvas.objects) draw_objects(v, canvas.objects + row * SCREEN_WIDTH, left, right);
+  }
+  if (left < 8 && right >= 8) v.blank_left = 0;
+}
+
 // Makes picture and collisions up to a clock of this frame.
 CONSOLE_NOINLINE CONSOLE_FN void catch_up(Video& v, const Board& board, const Canvas& canvas, i32 clock) {
   const i32 first = board.first_line * LINE_CLOCKS, end = first + board.height * LINE_CLOCKS;
@@ -118,21 +137,9 @@ CONSOLE_NOINLINE CONSOLE_FN void catch_up(Video& v, const Board& board, const Ca
   if (from >= LINE_CLOCKS) { v.line_start += LINE_CLOCKS; from = 0; end_line(v); }
   v.drawn = clock;
   for (;;) {
-    if (v.changed) notice_changes(v);
-    const bool pair = !(v.vblank & 2) && (v.enabled & (v.enabled - 1));
-    if ((pair || canvas.screen) && (v.stale & v.enabled)) build_masks(v);
     const i32 to = clock - v.line_start < LINE_CLOCKS ? clock - v.line_start : LINE_CLOCKS;
     const bool whole = from == 0 && !v.blank_left;
-    if (to > BLANK_CLOCKS) {
-      const i32 left = from > BLANK_CLOCKS ? from - BLANK_CLOCKS : 0, right = to - BLANK_CLOCKS;
-      if (pair) collide(v, left, right);
-      const i32 row = v.line_start / LINE_CLOCKS - v.row0_line;
-      if (canvas.screen && row < board.height) {
-        draw(v, canvas.screen + row * SCREEN_WIDTH, left, right);
-        if (canvas.objects) draw_objects(v, canvas.objects + row * SCREEN_WIDTH, left, right);
-      }
-      if (left < 8 && right >= 8) v.blank_left = 0;
-    }
+    if (to > BLANK_CLOCKS) make_piece(v, board, canvas, from > BLANK_CLOCKS ? from - BLANK_CLOCKS : 0, to - BLANK_CLOCKS);
     // The end of the line itself belongs to the next call: an access there comes before it.
     if (clock - v.line_start <= LINE_CLOCKS) return;
     v.line_start += LINE_CLOCKS;

@@ -1,0 +1,42 @@
+// The console on a GPU: grids of threads around the functions of kernel_body.h.
+#include "kernel_body.h"
+
+#if defined(CONSOLE_ENV_BYTES)
+static_assert(sizeof(console::Env) == CONSOLE_ENV_BYTES && sizeof(console::Setup) == CONSOLE_SETUP_BYTES,
+              "the compilers of the CPU and the GPU lay the structures out alike");
+#endif
+
+using namespace console;
+
+// A machine a thread, of the first `lanes` threads of each warp.
+extern "C" __global__ void __launch_bounds__(64) step_kernel(const Batch* batch, const i64* actions, u8* results) {
+  const i32 row = row_of_thread(*batch, blockIdx.x, threadIdx.x, blockDim.x);
+  if (row < 0) return;
+  Env env;
+  step_row(*batch, row, actions, results, env);
+}
+
+extern "C" __global__ void __launch_bounds__(64) reset_kernel(const Batch* batch, const u8* mask, const i64* seeds, u8* results) {
+  const i32 row = row_of_thread(*batch, blockIdx.x, threadIdx.x, blockDim.x);
+  if (row < 0) return;
+  Env env;
+  reset_row(*batch, row, mask, seeds, results, env);
+}
+
+// A begun episode a thread.
+extern "C" __global__ void __launch_bounds__(64) ready_kernel(const Batch* batch, i64 game, i64 count) {
+  const i32 index = i32(blockIdx.x * blockDim.x + threadIdx.x);
+  if (index >= count) return;
+  Env env;
+  make_ready_start(*batch, i32(game), index, env);
+}
+
+// A block for each row.
+extern "C" __global__ void __launch_bounds__(256) observe_kernel(const Batch* batch, u8* observations) {
+  const i32 row = i32(blockIdx.x), thread = i32(threadIdx.x), threads = i32(blockDim.x);
+  copy_ready_screens(*batch, row, thread, threads);
+  __syncthreads();
+  pool_row(*batch, row, thread, threads);
+  __syncthreads();
+  stack_row(*batch, row, observations, thread, threads);
+}
