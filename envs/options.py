@@ -202,7 +202,9 @@ class EnvOptions:
         object.__setattr__(self, "picture", _member(Picture, self.picture, "picture"))
         object.__setattr__(self, "rng", _member(Rng, self.rng, "rng"))
         if self.picture in (Picture.PALETTE, Picture.OBJECTS) and self.screen_size:
-            raise UsageError(f"picture {self.picture.value!r} is never resized; give screen_size=0.")
+            raise UsageError(
+                f"picture {self.picture.value!r} is never resized; give screen_size=0."
+            )
 
 
 _Choice = TypeVar("_Choice", bound=Enum)

@@ -7,26 +7,23 @@ from typing import Any
 import gymnasium
 import numpy as np
 from gymnasium.spaces import Box, Discrete
-from gymnasium.utils import seeding
 
 from ..errors import UsageError
 from .ale import check_seed
 from .games import game_facts, parse_game
-from .machine import AleMachine
-from .options import EnvOptions, Preprocessing, Protocol, change_options, env_options
-
-_FIRE = 1  # in ALE's numbering of actions
+from .options import EnvOptions, Picture, Preprocessing, Protocol, change_options, env_options
+from .vector import Backend, choose_backend
 
 
 class AtariEnv(gymnasium.Env):
-    """One game. With the same seed, options and actions it gives what `AleVectorEnv` gives.
+    """One game. With the same seed, options and actions it gives what a row of `make_vec` gives.
 
     Observations are `(frame_stack, screen_size, screen_size)` uint8, newest screen last; rewards
     are raw. `terminated` is the end of the game; `info["life_lost"]` tells of a lost life, and
     `info["executed_action"]` of the action that was played (FIRE replaces the given one on the
     step after a lost life when `options.fire` is on).
 
-    With `preprocessing="sb3"` it is Stable-Baselines3's `AtariWrapper` to the letter: with
+    With `preprocessing="sb3"` it is Stable-Baselines3's `AtariWrapper` to the letter, on ALE: with
     `life_loss` the steps that SB3 plays unseen after a lost life are part of the step that lost
     it, their rewards are added to its reward, and the stack begins anew.
 
@@ -37,6 +34,7 @@ class AtariEnv(gymnasium.Env):
         record_frames: whether `last_frames` returns every emulated frame.
         protocol: used when `options` is not given.
         training: used with `protocol`; in evaluation a lost life never ends an episode.
+        backend: "console" or "ale"; None takes the console where it was compiled.
         **changes: single fields of `EnvOptions` to set otherwise.
     """
 
@@ -50,6 +48,7 @@ class AtariEnv(gymnasium.Env):
         record_frames: bool = False,
         protocol: Protocol | str = Protocol.MNIH2015,
         training: bool = True,
+        backend: Backend | str | None = None,
         **changes: Any,
     ):
         if render_mode not in (None, "rgb_array"):
@@ -61,18 +60,11 @@ class AtariEnv(gymnasium.Env):
         self.frame_rate = game_facts(self.game).frame_rate
         steps_per_second = round(self.frame_rate / self.options.frame_skip)
         self.metadata = {**type(self).metadata, "render_fps": max(steps_per_second, 1)}
-        self._sb3 = self.options.preprocessing == Preprocessing.SB3
-        self._machine = AleMachine(self.game, self.options, record_frames)
         self._record = record_frames
-        numbers = [action.value for action in self._machine.actions]
-        self._fire = numbers.index(_FIRE) if self.options.fire and _FIRE in numbers else None
-        size = self.options.screen_size
-        self.observation_space = Box(0, 255, (self.options.frame_stack, size, size), np.uint8)
-        self.action_space = Discrete(len(numbers))
-        self._noops: np.random.MT19937 | None = None
-        self._lives = 0
-        self._life_lost = False
-        self._executed = 0
+        self._row: Any = _make_row(self.game, self.options, record_frames, backend)
+        self.action_space = Discrete(len(self._row.actions))
+        self.observation_space = _observation_space(self.game, self.options)
+        self._seeded = False
         self._playing = False
 
     def reset(
@@ -81,26 +73,20 @@ class AtariEnv(gymnasium.Env):
         """Begins a new game.
 
         Args:
-            seed: seeds the no-ops and ALE's sticky actions; None goes on with both as they are.
+            seed: seeds the no-ops and the sticky actions; None goes on with both as they are.
             options: not used.
 
         Returns:
             the first observation (frame_stack, screen_size, screen_size) uint8, and the info.
         """
         super().reset(seed=seed)
-        if seed is None and self._noops is None:
+        if seed is None and not self._seeded:
             seed = int(self.np_random.integers(2**31))
         if seed is not None:
             check_seed(seed)
-            self._seed(seed)
-        self._machine.step_frames = []
-        self._machine.clear_stack()
-        observation = self._begin_sb3() if self._sb3 else self._begin()
-        self._lives = self._machine.ale.lives()
-        self._life_lost = False
-        self._executed = 0
-        self._playing = True
-        return observation, self._info()
+        observation, info = self._row.reset(seed)
+        self._seeded = self._playing = True
+        return observation, info
 
     def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         """Holds an action for `frame_skip` frames.
@@ -116,25 +102,16 @@ class AtariEnv(gymnasium.Env):
         count = int(self.action_space.n)  # type: ignore[attr-defined]  # Discrete
         if not 0 <= int(action) < count:
             raise UsageError(f"action must be 0 to {count - 1}; got {action}.")
-        forced = self._life_lost and self._fire is not None and not self._sb3
-        self._executed = self._fire if forced and self._fire is not None else int(action)
-        self._machine.step_frames = []
-        reward = self._machine.hold(self._executed)
-        observation = self._machine.observe()
-        self._notice_life()
-        if self._sb3 and self._life_lost and self.options.life_loss and not self._machine.truncated:
-            hidden, observation = self._after_life_sb3()
-            reward += hidden
-        terminated, truncated = self._machine.over, self._machine.truncated
-        truncated = truncated and not terminated
+        observation, reward, terminated, truncated, info = self._row.step(int(action))
         self._playing = not (terminated or truncated)
-        return observation, reward, terminated, truncated, self._info()
+        return observation, reward, terminated, truncated, info
 
     def render(self) -> np.ndarray | None:
         """Returns the raw screen (210 to 250, 160, 3) uint8, or None without a render mode."""
         if self.render_mode is None:
             return None
-        return self._machine.ale.getScreenRGB()
+        screen: np.ndarray = self._row.screen()
+        return screen
 
     def last_frames(self) -> list[np.ndarray]:
         """Returns each emulated frame of the last step or reset, (height, 160, 3) uint8.
@@ -142,99 +119,45 @@ class AtariEnv(gymnasium.Env):
         Raises:
             UsageError: the environment was made without `record_frames=True`.
         """
+        self._check_recorded()
+        frames: list[np.ndarray] = self._row.frames()
+        return frames
+
+    def last_sounds(self) -> np.ndarray | None:
+        """Returns the sound registers of the same frames, (frames, 6) uint8, as `SoundChip` takes
+        them; None on ALE, which does not tell them.
+
+        Raises:
+            UsageError: the environment was made without `record_frames=True`.
+        """
+        self._check_recorded()
+        sounds: np.ndarray | None = self._row.sounds()
+        return sounds
+
+    def close(self) -> None:
+        """Ends the console."""
+        self._row.close()
+
+    def _check_recorded(self) -> None:
         if not self._record:
             raise UsageError("frames are not kept; make the environment with record_frames=True.")
-        return list(self._machine.step_frames)
-
-    def _seed(self, seed: int) -> None:
-        if not self._sb3:
-            self._noops = _mt19937(seed)
-            self._machine.load(seed)
-            return
-        # As ale_py's AtariEnv, from which SB3's wrappers take their generator.
-        np_seed, ale_seed = np.random.SeedSequence(seed).generate_state(n_words=2)
-        self._np_random, _ = seeding.np_random(int(np_seed))
-        self._machine.load(int(np.int32(np.uint32(ale_seed).view(np.int32))))
-        self._noops = _mt19937(seed)
-
-    def _begin(self) -> np.ndarray:
-        """ALE's vectorizer: FIRE for one frame, then a random number of no-ops in all."""
-        machine = self._machine
-        machine.begin()
-        noops = _below(self._noops, self.options.noop_max + 1)
-        if self._fire is not None:
-            machine.act(self._fire)
-            noops -= 1
-        for _ in range(noops):
-            machine.act(None)
-            if machine.over:
-                machine.begin()
-        machine.look()
-        return machine.observe()
-
-    def _begin_sb3(self) -> np.ndarray:
-        """SB3's AtariWrapper: no-ops of one frame, then whole steps of FIRE and of action 2."""
-        machine = self._machine
-        machine.begin()
-        noops = 0
-        if self.options.noop_max > 0:
-            noops = int(self.np_random.integers(1, self.options.noop_max + 1))
-        for _ in range(noops):
-            machine.act(None)
-            if machine.over or machine.truncated:
-                machine.begin()
-        if self._fire is None:
-            return machine.observe(pooled=False)
-        for action in (self._fire, 2):
-            machine.hold(action)
-            if machine.over or machine.truncated:
-                machine.begin()
-        return machine.observe()
-
-    def _after_life_sb3(self) -> tuple[float, np.ndarray]:
-        """SB3's steps after a lost life: NOOP, FIRE, action 2; returns reward and observation."""
-        machine = self._machine
-        reward = 0.0
-        actions = (None,) if self._fire is None else (None, self._fire, 2)
-        for action in actions:
-            if not (machine.over or machine.truncated):
-                reward += machine.hold(action)
-        self._lives = machine.ale.lives()
-        machine.clear_stack()
-        return reward, machine.observe()
-
-    def _notice_life(self) -> None:
-        lives = self._machine.ale.lives()
-        self._life_lost = 0 < lives < self._lives and not self._machine.over
-        self._lives = lives
-
-    def _info(self) -> dict[str, Any]:
-        ale = self._machine.ale
-        return {
-            "lives": ale.lives(),
-            "frame_number": ale.getFrameNumber(),
-            "episode_frame_number": ale.getEpisodeFrameNumber(),
-            "life_lost": self._life_lost,
-            "executed_action": self._executed,
-        }
 
 
-def _mt19937(seed: int) -> np.random.MT19937:
-    """Returns the generator that C++'s std::mt19937(seed) is; NumPy's own seeding differs."""
-    key = [seed & 0xFFFFFFFF]
-    for index in range(1, 624):
-        key.append((1812433253 * (key[-1] ^ (key[-1] >> 30)) + index) & 0xFFFFFFFF)
-    generator = np.random.MT19937()
-    state: Any = {"key": np.array(key, np.uint32), "pos": 624}
-    generator.state = {"bit_generator": "MT19937", "state": state}
-    return generator
+def _make_row(
+    game: str, options: EnvOptions, record_frames: bool, backend: Backend | str | None
+) -> Any:
+    sb3 = options.preprocessing == Preprocessing.SB3
+    chosen = choose_backend(Backend.ALE if sb3 else backend, "cpu", options)
+    if chosen == Backend.ALE:
+        from .ale_single import AleRow
+
+        return AleRow(game, options, record_frames)
+    from .console.single import ConsoleRow
+
+    return ConsoleRow(game, options, record_frames)
 
 
-def _below(generator: np.random.MT19937 | None, bound: int) -> int:
-    """Draws from 0 to bound - 1 as the C++ library does (Lemire's method)."""
-    if generator is None:
-        raise UsageError("step before reset(); call reset() first.")
-    while True:
-        product = int(generator.random_raw()) * bound
-        if product % 2**32 >= 2**32 % bound:
-            return product >> 32
+def _observation_space(game: str, options: EnvOptions) -> Box:
+    rows, columns = options.screen_size or game_facts(game).height, options.screen_size or 160
+    shape: tuple[int, ...] = (options.frame_stack, rows, columns)
+    return Box(0, 255, (*shape, 3) if options.picture == Picture.RGB else shape, np.uint8)

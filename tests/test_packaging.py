@@ -70,7 +70,9 @@ def test_the_list_of_packages_is_complete() -> None:
 
 def test_mypy_reads_every_package() -> None:
     checked = set(PYPROJECT["tool"]["mypy"]["packages"])
-    assert checked == set(PYPROJECT["tool"]["setuptools"]["packages"]) - {"eightbit"}
+    packages = set(PYPROJECT["tool"]["setuptools"]["packages"])
+    # A package's own packages are read with it.
+    assert checked == {name for name in packages if name.count(".") == 1}
 
 
 def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:

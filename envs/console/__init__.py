@@ -6,20 +6,26 @@ and by NVRTC for a GPU when one is asked for.
 
 from __future__ import annotations
 
-from importlib.util import find_spec
+from functools import lru_cache
+from importlib import import_module
 
 from ...errors import UsageError
 
 
+@lru_cache(maxsize=1)
 def is_built() -> bool:
     """Whether the CPU extension was compiled when the package was installed."""
-    return find_spec(f"{__name__}._console") is not None
+    try:
+        import_module("._console", __name__)
+    except ImportError:
+        return False
+    return True
 
 
 def require_built() -> None:
     """Raises UsageError, which says how to mend it, when there is no CPU extension."""
     if not is_built():
         raise UsageError(
-            "the console was not compiled when eightbit was installed: install a C++17 compiler and "
-            "write 'pip install --force-reinstall --no-deps eightbit', or give backend='ale'."
+            "the console was not compiled when eightbit was installed: install a C++17 compiler "
+            "and install eightbit again, or give backend='ale'."
         )

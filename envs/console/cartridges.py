@@ -20,9 +20,25 @@ if TYPE_CHECKING:
     from . import _console
 
 ACTION_NAMES = (
-    "NOOP FIRE UP RIGHT LEFT DOWN UPRIGHT UPLEFT DOWNRIGHT DOWNLEFT UPFIRE RIGHTFIRE LEFTFIRE "
-    "DOWNFIRE UPRIGHTFIRE UPLEFTFIRE DOWNRIGHTFIRE DOWNLEFTFIRE"
-).split()
+    "NOOP",
+    "FIRE",
+    "UP",
+    "RIGHT",
+    "LEFT",
+    "DOWN",
+    "UPRIGHT",
+    "UPLEFT",
+    "DOWNRIGHT",
+    "DOWNLEFT",
+    "UPFIRE",
+    "RIGHTFIRE",
+    "LEFTFIRE",
+    "DOWNFIRE",
+    "UPRIGHTFIRE",
+    "UPLEFTFIRE",
+    "DOWNRIGHTFIRE",
+    "DOWNLEFTFIRE",
+)
 """The 18 actions in ALE's order."""
 
 # As the headers number them.
@@ -127,7 +143,12 @@ def _is_illegal(name: str, facts: GameFacts) -> bool:
 
 
 def build_game(
-    name: str, options: EnvOptions, *, draw_all: bool = False, objects: bool = False
+    name: str,
+    options: EnvOptions,
+    *,
+    draw_all: bool = False,
+    objects: bool = False,
+    true_colours: bool = False,
 ) -> _console.Game:
     """Returns a game that engines of the extension can run.
 
@@ -136,6 +157,7 @@ def build_game(
         options: the semantics.
         draw_all: every frame is drawn, also those that no observation shows.
         objects: the planes of objects are drawn, too.
+        true_colours: screens hold colour numbers also where observations are grey.
 
     Raises:
         UsageError: the extension is missing, or the ROM, mode or difficulty is not to be had.
@@ -146,14 +168,11 @@ def build_game(
     facts = game_facts(name)
     actions = action_numbers(facts, options)
     picture = options.picture
-    identity = np.arange(256, dtype=np.uint8)
-    grey = grey_palette(facts.frame_rate)
-    rgb = rgb_palette(facts.frame_rate)
+    shades, palettes = drawn_colours(facts, picture, true_colours)
     pooled = picture in (Picture.GREY, Picture.RGB)
     table: dict[str, Any] = {
-        # Grey is drawn at once; other pictures are made of the screen's own bytes.
-        "shades": (grey if picture == Picture.GREY else identity).tobytes(),
-        "palettes": b"".join(rgb[:, c].tobytes() for c in range(3)) if picture == Picture.RGB else b"",
+        "shades": shades,
+        "palettes": palettes,
         "first_line": facts.y_start,
         "height": facts.height,
         "last_line": _LAST_LINE[facts.frame_rate],
@@ -183,6 +202,18 @@ def build_game(
         "size": options.screen_size,
     }
     return _console.Game(name, read_rom(facts, options.roms), table)
+
+
+def drawn_colours(facts: GameFacts, picture: Picture, true_colours: bool) -> tuple[bytes, bytes]:
+    """What a colour is drawn as, 256 bytes, and the palettes that make observations of it."""
+    identity = bytes(range(256))
+    if picture == Picture.RGB:
+        return identity, rgb_palette(facts.frame_rate).T.tobytes()
+    grey = grey_palette(facts.frame_rate).tobytes()
+    if picture != Picture.GREY:
+        return identity, b""
+    # Grey is drawn at once where nobody wants the colours, too.
+    return (identity, grey) if true_colours else (grey, b"")
 
 
 def _chosen_mode(facts: GameFacts, options: EnvOptions) -> int:

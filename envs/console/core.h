@@ -25,6 +25,17 @@ inline const char* instruction_set() {
 #endif
 }
 
+inline int processor_level() {
+#if defined(__x86_64__) && defined(__GNUC__)
+  const bool third = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi2") && __builtin_cpu_supports("fma");
+  const bool fourth = __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
+                      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512cd");
+  return third && fourth ? 4 : third ? 3 : 2;
+#else
+  return 2;
+#endif
+}
+
 // Returns what is wrong with a setup, or nothing. The machine relies on what is checked here.
 inline std::string check_setup(const Setup& setup) {
   const Board& board = setup.board;

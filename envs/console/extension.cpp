@@ -109,19 +109,24 @@ py::dict pieces_of(const Env& env, const Screens& screens, const Board& board) {
 
 }  // namespace
 
-PYBIND11_MODULE(_console, module) {
+#if !defined(CONSOLE_MODULE)
+#define CONSOLE_MODULE _console
+#endif
+
+PYBIND11_MODULE(CONSOLE_MODULE, module) {
   module.doc() = "The batched console: see the headers in eightbit/envs/console.";
   module.attr("instructions") = instruction_set();
+  module.def("processor_level", &processor_level, "The best x86-64 level that the processor has: 2, 3 or 4.");
   module.attr("env_bytes") = sizeof(Env);
   module.def("game_names", [] {
     std::vector<std::string> names;
     for (i32 k = 0; k < GAME_COUNT; k++) names.emplace_back(game_name(k));
     return names;
   });
-  py::register_exception<ModeError>(module, "ModeError", PyExc_RuntimeError);
-  py::register_exception<StateError>(module, "StateError", PyExc_ValueError);
+  py::register_local_exception<ModeError>(module, "ModeError", PyExc_RuntimeError);
+  py::register_local_exception<StateError>(module, "StateError", PyExc_ValueError);
 
-  py::class_<RulesOf>(module, "Rules")
+  py::class_<RulesOf>(module, "Rules", py::module_local())
       .def(py::init([](const std::string& name) { return RulesOf{index_of_game(name), {}}; }))
       .def("begin", [](RulesOf& self) { begin_rules(self.game, self.rules); })
       .def("apply", [](RulesOf& self, const std::string& ram, const std::string& cartridge_ram) {
@@ -131,7 +136,7 @@ PYBIND11_MODULE(_console, module) {
         return py::make_tuple(self.rules.reward, self.rules.lives, self.rules.over != 0);
       }, py::arg("ram"), py::arg("cartridge_ram"));
 
-  py::class_<SharedGame, std::shared_ptr<SharedGame>>(module, "Game")
+  py::class_<SharedGame, std::shared_ptr<SharedGame>>(module, "Game", py::module_local())
       .def(py::init(&make_game), py::arg("name"), py::arg("rom"), py::arg("facts"))
       .def("start", [](SharedGame& self, u32 index) {
         if (index >= START_COUNT) throw py::index_error("75 starts");
@@ -154,7 +159,7 @@ PYBIND11_MODULE(_console, module) {
                               self.y.start, self.y.weight);
       });
 
-  py::class_<Engine>(module, "Engine")
+  py::class_<Engine>(module, "Engine", py::module_local())
       .def(py::init([](std::vector<std::shared_ptr<SharedGame>> games, const std::vector<i32>& rows, i32 frame_stack,
                        i32 threads, i32 autoreset, bool ale_random, bool shows_objects, bool records) {
         return std::make_unique<Engine>(std::move(games), rows, EngineOptions{frame_stack, threads, autoreset, ale_random,
@@ -199,7 +204,7 @@ PYBIND11_MODULE(_console, module) {
                               bytes_array(r.sounds.data(), {r.frames, 6}));
       });
 
-  py::class_<Console>(module, "Console")
+  py::class_<Console>(module, "Console", py::module_local())
       .def(py::init<std::shared_ptr<SharedGame>>())
       .def("load", &Console::load, py::arg("seed"))
       .def("reset", &Console::reset, py::arg("mode"), py::arg("difficulty"))

@@ -8,27 +8,19 @@ static_assert(sizeof(console::Env) == CONSOLE_ENV_BYTES && sizeof(console::Setup
 
 using namespace console;
 
-// A machine a thread, of the first `lanes` threads of each warp.
-extern "C" __global__ void __launch_bounds__(64) step_kernel(const Batch* batch, const i64* actions, u8* results) {
+// A machine a thread, of the first `lanes` threads of each warp. It is one kernel for all work, since the
+// whole console is compiled anew into each.
+extern "C" __global__ void __launch_bounds__(64, 10) play_kernel(const Batch* batch, i64 work, i64 game, const i64* actions,
+                                                             const u8* mask, const i64* seeds, u8* results) {
+  Env env;
+  if (work == MAKE_READY) {
+    const i32 index = i32(blockIdx.x * blockDim.x + threadIdx.x);
+    if (index < i32(START_COUNT) * batch->ready_noops) make_ready(*batch, i32(game), index, env);
+    return;
+  }
+  const Call call = {i32(work), i32(game), actions, mask, seeds, results};
   const i32 row = row_of_thread(*batch, blockIdx.x, threadIdx.x, blockDim.x);
-  if (row < 0) return;
-  Env env;
-  step_row(*batch, row, actions, results, env);
-}
-
-extern "C" __global__ void __launch_bounds__(64) reset_kernel(const Batch* batch, const u8* mask, const i64* seeds, u8* results) {
-  const i32 row = row_of_thread(*batch, blockIdx.x, threadIdx.x, blockDim.x);
-  if (row < 0) return;
-  Env env;
-  reset_row(*batch, row, mask, seeds, results, env);
-}
-
-// A begun episode a thread.
-extern "C" __global__ void __launch_bounds__(64) ready_kernel(const Batch* batch, i64 game, i64 count) {
-  const i32 index = i32(blockIdx.x * blockDim.x + threadIdx.x);
-  if (index >= count) return;
-  Env env;
-  make_ready_start(*batch, i32(game), index, env);
+  if (row >= 0) play_row(*batch, call, row, env);
 }
 
 // A block for each row.

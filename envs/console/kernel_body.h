@@ -1,15 +1,15 @@
 // What a GPU does for many environments, as functions of a row and a thread.
 //
 // There is no CUDA here, so that a test can run all of it on a CPU; kernel.cu lays the grids. One thread
-// plays a machine (step_row, reset_row), a block of threads makes a picture (the parts of observe_row, in
-// their order, with a barrier between them).
+// plays a machine (play_row), a block of threads makes a picture (the three parts of it in their order, with
+// a barrier between them).
 //
 // - The machines of a warp are of one game, so that its threads have as much in common as can be: they are
 //   numbered by slots, groups of `lanes` slots make a warp, and a table tells the row of each slot. Fewer
 //   lanes than a warp has (32) diverge less.
 // - A new episode would hold up its warp, and with it the whole step, for up to `noop_max` frames of NOOP.
 //   Where actions do not stick, these frames depend on two draws only: the start and the number of NOOPs.
-//   Their outcomes are made once (make_ready_start) and copied.
+//   Their outcomes are made once (make_ready) and copied.
 // - Nothing here can tell the host of a mistake. It is noted in `problems`, which the host reads later.
 #pragma once
 #include "environment.h"
@@ -99,113 +99,122 @@ CONSOLE_INLINE void note(const Batch& batch, u32 problem) {
   *batch.problems |= problem;
 }
 
-// Begins an episode; sets what is to be done for the picture.
-CONSOLE_FN void begin_row(const Batch& batch, i32 row, const KernelGame& game, Env& env) {
-  batch.tasks[row] = u8(NEWEST_FRAME | BEGINS);
-  const CounterWorld world = {game.starts};
-  if (game.ready) {
-    CounterRandom random = env.random;
-    const i32 start = i32(next_random(random) % START_COUNT);
-    const CounterRandom before = env.random;
-    env.random = random;
-    const i32 noops = world.below(env, u32(game.setup.noop_max) + 1);
-    const i32 index = start * batch.ready_noops + noops;
-    if (game.ready[index].began) {
-      random = env.random;
-      const i32 frame_number = env.frame_number;
-      env = game.ready[index];
-      env.random = random;
-      env.frame_number += frame_number;
-      batch.ready_of_row[row] = index;
-      return;
-    }
-    env.random = before;
+// What the kernel of the machines is to do in a call.
+enum Work : i32 {
+  STEP,                  // with an action each; a row that ended begins anew if the batch says so
+  RESET,                 // the rows of a mask begin anew
+  RESET_ENDED,           // the rows that ended begin anew; the other results stay those of the step
+  MAKE_READY             // the begun episodes of a game, one a thread
+};
+struct Call {
+  i32 work;
+  i32 game;              // MAKE_READY
+  const i64* actions;    // STEP: indices into the action space
+  const u8* mask;        // RESET
+  const i64* seeds;      // RESET: -1 leaves a row's random numbers where they are
+  u8* results;           // all but MAKE_READY
+};
+
+// Random numbers as counted, or one start and a fixed number of NOOPs in which no action sticks.
+struct KernelWorld {
+  const Start* starts;
+  i32 start, noops;      // -1, or what is fixed
+  i32 resets;
+  struct Mark {};
+  CONSOLE_INLINE Mark mark() const { return {}; }
+  CONSOLE_INLINE void go_back(Mark) const {}
+  CONSOLE_INLINE void watch(const Env&, const Screens&) const {}
+  CONSOLE_INLINE bool sticks(Env& env, u64 threshold) const { return CounterWorld{starts}.sticks(env, threshold); }
+  CONSOLE_INLINE i32 below(Env& env, u32 bound) const {
+    return start < 0 ? CounterWorld{starts}.below(env, bound) : noops;
   }
-  begin_episode(world, env, game.setup, screens_of(batch, row));
+  CONSOLE_INLINE void reset(Env& env, const Setup& setup, const Screens& screens) {
+    resets++;
+    copy_start(starts[start < 0 ? next_random(env.random) % START_COUNT : u32(start)], env, setup, screens);
+  }
+};
+
+// Begins an episode that was made ready, if there is the one that the random numbers want.
+CONSOLE_FN bool begin_ready(const Batch& batch, i32 row, const KernelGame& game, Env& env) {
+  if (!game.ready) return false;
+  CounterRandom random = env.random;
+  const i32 start = i32(next_random(random) % START_COUNT);
+  const i32 noops = i32(u64(next_random(random)) * u64(batch.ready_noops) >> 32);
+  const i32 index = start * batch.ready_noops + noops;
+  if (!game.ready[index].began) return false;
+  const i32 frame_number = env.frame_number;
+  env = game.ready[index];
+  env.random = random;
+  env.frame_number += frame_number;
+  batch.ready_of_row[row] = index;
+  return true;
 }
 
-CONSOLE_INLINE void report(const Results& out, i32 row, const Env& env, const StepResult& result) {
+CONSOLE_INLINE void report(const Results& out, i32 row, const StepResult& result) {
   out.executed[row] = result.executed;
   out.rewards[row] = result.reward;
   out.terminated[row] = result.terminated;
   out.truncated[row] = result.truncated;
   out.life_lost[row] = result.life_lost;
-  out.ended[row] = env.ended;
-  out.lives[row] = env.rules.lives;
-  out.frame_number[row] = env.frame_number;
-  out.episode_frame_number[row] = env.episode_frame_number;
 }
 
-// One step of a row with an index into the action space. `env`: where this thread works.
-CONSOLE_FN void step_row(const Batch& batch, i32 row, const i64* actions, u8* results, Env& env) {
-  const KernelGame& game = batch.games[batch.game_of_row[row]];
-  const Setup& setup = game.setup;
-  i64 action = actions[row];
-  if (action < 0 || action >= setup.num_actions) {
-    note(batch, BAD_ACTION);
-    action = action < 0 ? 0 : setup.num_actions - 1;
+// Whether a row is to step or to begin an episode; neither leaves it as it is.
+struct Turn { bool steps, begins; };
+CONSOLE_FN Turn turn_of(const Batch& batch, const Call& call, i32 row, Env& env) {
+  if (call.work == STEP) {
+    const bool begins = env.ended && batch.reset_mode == RESET_NEXT_STEP;
+    if (env.ended && !begins) note(batch, STEP_AFTER_END);
+    return {!env.ended, begins};
   }
-  StepResult result = {0, i32(action), 0, 0, 0, 0, KEEP_PICTURE};
-  env = batch.envs[row];
-  batch.ready_of_row[row] = -1;
-  if (!env.ended) {
-    CounterWorld world = {game.starts};
-    result = step(world, env, batch.envs[row], setup, screens_of(batch, row), i32(action));
-    batch.tasks[row] = u8(result.picture | (result.held ? BEFORE_IS_HELD : 0));
-  } else if (batch.reset_mode == RESET_NEXT_STEP) {
-    begin_row(batch, row, game, env);
-  } else {
-    note(batch, STEP_AFTER_END);
-    batch.tasks[row] = AS_BEFORE;
-  }
-  batch.envs[row] = env;
-  report(results_of(results, batch.rows), row, env, result);
-}
-
-// Begins new episodes in the rows of `mask` (null: in those that ended). A seed of -1, or null for all
-// seeds, leaves a row's random numbers where they are. The rows' own results are told, unless the rows
-// of null have theirs from the step that ended them: then only what changed.
-CONSOLE_FN void reset_row(const Batch& batch, i32 row, const u8* mask, const i64* seeds, u8* results, Env& env) {
-  const Results out = results_of(results, batch.rows);
-  env = batch.envs[row];
-  batch.ready_of_row[row] = -1;
-  if (mask ? !mask[row] : !env.ended) {
-    batch.tasks[row] = AS_BEFORE;
-    if (mask) report(out, row, env, {});
-    return;
-  }
-  const i64 seed = seeds ? seeds[row] : -1;
+  if (call.work == RESET_ENDED) return {false, env.ended != 0};
+  if (!call.mask[row]) return {false, false};
+  const i64 seed = call.seeds[row];
   if (seed >= 0 || !env.began) {
     env = Env{};
     env.random.state = mixed(u64(seed >= 0 ? seed : 0));
   }
-  begin_row(batch, row, batch.games[batch.game_of_row[row]], env);
+  return {false, true};
+}
+
+CONSOLE_INLINE i32 action_of(const Batch& batch, const Call& call, i32 row, const Setup& setup) {
+  if (call.work != STEP) return 0;
+  const i64 action = call.actions[row];
+  if (action >= 0 && action < setup.num_actions) return i32(action);
+  note(batch, BAD_ACTION);
+  return action < 0 ? 0 : setup.num_actions - 1;
+}
+
+// A row's part of a call. `env` is where this thread works.
+CONSOLE_FN void play_row(const Batch& batch, const Call& call, i32 row, Env& env) {
+  const KernelGame& game = batch.games[batch.game_of_row[row]];
+  const Screens screens = screens_of(batch, row);
+  env = batch.envs[row];
+  KernelWorld world = {game.starts, -1, 0, 0};
+  StepResult result = {0, action_of(batch, call, row, game.setup), 0, 0, 0, 0, KEEP_PICTURE};
+  u8 task = AS_BEFORE;
+  batch.ready_of_row[row] = -1;
+  const Turn turn = turn_of(batch, call, row, env);
+  if (turn.steps) {
+    result = step(world, env, batch.envs[row], game.setup, screens, result.executed);
+    task = u8(result.picture | (result.held ? BEFORE_IS_HELD : 0));
+  } else if (turn.begins) {
+    if (!begin_ready(batch, row, game, env)) begin_episode(world, env, game.setup, screens);
+    task = u8(NEWEST_FRAME | BEGINS);
+  }
+  batch.tasks[row] = task;
   batch.envs[row] = env;
-  if (mask) {
-    report(out, row, env, {});
-    return;
+  const Results out = results_of(call.results, batch.rows);
+  if (call.work != RESET_ENDED) {
+    report(out, row, result);
+    out.ended[row] = env.ended;
   }
   out.lives[row] = env.rules.lives;
   out.frame_number[row] = env.frame_number;
   out.episode_frame_number[row] = env.episode_frame_number;
 }
 
-// The world of one start and a fixed number of NOOPs, in which no action sticks.
-struct ReadyWorld {
-  const Start& start;
-  i32 noops;
-  i32 resets;
-  CONSOLE_INLINE void watch(const Env&, const Screens&) const {}
-  CONSOLE_INLINE bool sticks(Env&, u64) const { return false; }
-  CONSOLE_INLINE i32 below(Env&, u32) const { return noops; }
-  CONSOLE_FN void reset(Env& env, const Setup& setup, const Screens& screens) {
-    resets++;
-    copy_start(start, env, setup, screens);
-  }
-};
-
 // Makes a game's begun episode `index`. One in which the game ends again is left out: it takes more draws.
-CONSOLE_FN void make_ready_start(const Batch& batch, i32 game_index, i32 index, Env& env) {
+CONSOLE_FN void make_ready(const Batch& batch, i32 game_index, i32 index, Env& env) {
   const KernelGame& game = batch.games[game_index];
   const i32 size = game.setup.board.height * SCREEN_WIDTH;
   u8* first = game.ready_screens + u64(index) * u64(batch.screen_count) * u64(size);
@@ -214,7 +223,7 @@ CONSOLE_FN void make_ready_start(const Batch& batch, i32 game_index, i32 index, 
     screens.objects[0] = first + 2 * size;
     screens.objects[1] = first + 3 * size;
   }
-  ReadyWorld world = {game.starts[index / batch.ready_noops], index % batch.ready_noops, 0};
+  KernelWorld world = {game.starts, index / batch.ready_noops, index % batch.ready_noops, 0};
   env = Env{};
   begin_episode(world, env, game.setup, screens);
   env.began = world.resets == 1;

@@ -131,17 +131,22 @@ struct FixedOpcode {
   static constexpr u8 cycles = cycles_of(OPCODE);
 };
 
-// An opcode looked up in a table: one body for all, for the GPU, whose lanes then share what is alike.
+// An opcode looked up in a table: one body for all, for the GPU, whose lanes then share what is alike. It is
+// one word, as the lanes of a GPU load different ones at a time.
 struct TableOpcode {
-  Operation operation;
-  Mode mode;
-  Access access;
-  u8 length, cycles;
+  u32 operation : 8, mode : 8, cycles : 8, access : 4, length : 4;
 };
 struct OpcodeTable { TableOpcode row[256]; };
 constexpr OpcodeTable make_opcode_table() {
   OpcodeTable table{};
-  for (u32 k = 0; k < 256; k++) table.row[k] = {operation_of(k), mode_of(k), access_of(k), length_of(k), cycles_of(k)};
+  for (u32 k = 0; k < 256; k++) {
+    TableOpcode& row = table.row[k];
+    row.operation = operation_of(k);
+    row.mode = mode_of(k);
+    row.cycles = cycles_of(k);
+    row.access = access_of(k);
+    row.length = length_of(k);
+  }
   return table;
 }
 

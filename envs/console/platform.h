@@ -8,7 +8,7 @@
 #define CONSOLE_INLINE __device__ __forceinline__
 #define CONSOLE_NOINLINE __device__ __noinline__
 #define CONSOLE_TABLE __device__ static const
-#define CONSOLE_CONSTANT __constant__ const
+#define CONSOLE_CONSTANT __device__ const  // in the caches: lanes that read different words of __constant__ wait
 namespace console {
 using u8 = unsigned char;
 using u16 = unsigned short;

@@ -175,7 +175,7 @@ CONSOLE_FN void begin_rules(i32 game, Rules& rules) {
 }
 
 // After every emulated frame, whoever caused it. `cartridge_ram`: 128 bytes, read in klax only.
-CONSOLE_FN void apply_rules(i32 game, const u8* ram_bytes, const u8* cartridge_ram, Rules& rules) {
+CONSOLE_NOINLINE CONSOLE_FN void apply_rules(i32 game, const u8* ram_bytes, const u8* cartridge_ram, Rules& rules) {
   const Ram ram{ram_bytes}, cartridge{cartridge_ram};
   switch (game) {
 #define CONSOLE_PAYS(name, new_score, start_lives, new_lives, is_over, new_reward) \

@@ -20,12 +20,13 @@ constexpr u32 STATE_VERSION = 1;
 struct StateHeader {
   u32 version, env_bytes;
   i32 game;
-  u32 rom_check;         // of the ROM
+  u32 rom_check;         // of the ROM, and of what colours are drawn as
 };
 
 inline u32 rom_check(const Board& board) {  // FNV-1a
   u32 hash = 2166136261u;
   for (u32 k = 0; k < board.rom_size; k++) hash = (hash ^ board.rom[k]) * 16777619u;
+  for (u32 k = 0; k < 256; k++) hash = (hash ^ board.shades[k]) * 16777619u;
   return hash;
 }
 

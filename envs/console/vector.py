@@ -56,11 +56,14 @@ class ConsoleVectorEnv(VectorEnv):
     ALE's, too.
 
     Args:
-        games: canonical name of the game, or one for each row.
+        games: canonical name of the game, or several that share the rows evenly, in order.
         num_envs: number of consoles, 1 or more.
         options: the semantics.
         autoreset_mode: when a game that has ended begins anew.
         record_frames: whether `recorded` tells all frames of the last step; they are then drawn.
+        true_colours: screens hold the console's colour numbers, from which `rgb_palette` makes
+            pictures; else those of grey observations hold the luminance. Observations are the
+            same.
 
     Raises:
         UsageError: an option does not fit the games, or the extension was not compiled.
@@ -75,6 +78,7 @@ class ConsoleVectorEnv(VectorEnv):
         options: EnvOptions,
         autoreset_mode: AutoresetMode = AutoresetMode.NEXT_STEP,
         record_frames: bool = False,
+        true_colours: bool = False,
     ):
         require_built()
         from . import _console
@@ -90,7 +94,10 @@ class ConsoleVectorEnv(VectorEnv):
         self.single_action_space = action_space(kinds, options)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
-        built = [build_game(kind, options, draw_all=record_frames) for kind in kinds]
+        built = [
+            build_game(kind, options, draw_all=record_frames, true_colours=true_colours)
+            for kind in kinds
+        ]
         self._engine: _console.Engine | None = _console.Engine(
             built,
             [kinds.index(game) for game in self.games],

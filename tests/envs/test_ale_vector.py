@@ -16,7 +16,8 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.wrappers.vector import RecordEpisodeStatistics
 
 import eightbit  # noqa: F401  # registers the games
-from eightbit.envs import EnvStepper, game_facts, list_games, make_vec
+from eightbit.envs import EnvStepper, game_facts, list_games
+from eightbit.envs import make_vec as make_any_vec
 from eightbit.envs.single import AtariEnv
 from eightbit.errors import UsageError
 
@@ -26,6 +27,10 @@ FEW = ["air_raid", "et", "freeway", "tic_tac_toe_3d"]
 
 def slow(*values: Any) -> list[Any]:
     return [pytest.param(value, marks=pytest.mark.long) for value in values]
+
+
+def make_vec(game: str, num_envs: int, **options: Any) -> VectorEnv:
+    return make_any_vec(game, num_envs, backend="ale", **options)
 
 
 @cache
@@ -166,7 +171,7 @@ def test_no_op_starts_are_drawn_anew_from_none_to_the_most():
     env = make_vec("pong", 1, noop_max=0)
     assert env.reset(seed=0)[1]["episode_frame_number"].tolist() == [1]
     # The single environment draws the same numbers.
-    single = AtariEnv("freeway", noop_max=2)
+    single = AtariEnv("freeway", noop_max=2, backend="ale")
     assert [single.reset(seed=0)[1]["episode_frame_number"]] + [
         single.reset()[1]["episode_frame_number"] for _ in range(20)
     ] == begins
@@ -236,7 +241,9 @@ def test_gymnasium_statistics_count_whole_games_with_raw_rewards():
     assert expected
     for mode in AutoresetMode:
         env = RecordEpisodeStatistics(
-            gymnasium.make_vec("eightbit/Breakout-v5", num_envs=1, autoreset_mode=mode)
+            gymnasium.make_vec(
+                "eightbit/Breakout-v5", num_envs=1, autoreset_mode=mode, backend="ale"
+            )
         )
         env.reset(seed=2)
         for _ in range(205):

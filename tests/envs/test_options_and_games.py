@@ -71,7 +71,18 @@ def test_every_protocol_is_described_and_mnih2015_is_the_default():
         ({"seed": 1}, r"give it to reset\(seed=...\)"),
         ({"protocol": "nature"}, "known are mnih2015"),
         ({"num_envs": 0}, "give 1 or more"),
-        ({"device": "cuda"}, "'cpu' only"),
+        ({"device": "tpu"}, "on device 'cpu' or 'cuda', not on 'tpu'"),
+        ({"device": "cuda", "backend": "ale"}, "ALE runs on the CPU"),
+        ({"device": "cuda", "preprocessing": "sb3"}, "runs on device 'cpu' only"),
+        ({"backend": "stella"}, "known are console and ale"),
+        ({"backend": "ale", "mode": 1}, "mode needs the console"),
+        ({"backend": "ale", "screen_size": 0}, "screen_size=0 needs the console"),
+        ({"mode": 9}, "pong has no mode 9; its modes are 0, 1"),
+        ({"difficulty": 4}, "pong has no difficulty 4; its difficulties are 0, 1, 2, 3"),
+        ({"picture": "colour"}, "give one of 'grey', 'rgb', 'palette', 'objects'"),
+        ({"picture": "objects"}, "never resized; give screen_size=0"),
+        ({"rng": "numpy"}, "give one of 'counter', 'ale'"),
+        ({"roms": "/nowhere"}, "cannot read the ROM of pong, /nowhere"),
     ],
 )
 def test_a_bad_option_says_what_to_write(changes, message):
@@ -83,7 +94,7 @@ def test_a_bad_option_says_what_to_write(changes, message):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"device": "cuda"}, "'cpu' only"),
+        ({"device": "cuda"}, "leave the options of Atari out"),
         ({"sticky": 0.25}, "leave the options of Atari out"),
         ({"num_envs": 0}, "give 1 or more"),
         ({"game": "gym:CartPol-v1"}, "did you mean CartPole"),

@@ -301,7 +301,7 @@ def test_catch_goes_on_from_a_saved_state_as_if_it_had_never_stopped():
 
 
 def test_ale_says_that_it_cannot_be_restored():
-    stepper = EnvStepper(make_vec("pong", 1))
+    stepper = EnvStepper(make_vec("pong", 1, backend="ale"))
     assert not stepper.can_restore
     with pytest.raises(EightBitError, match="begins new episodes"):
         stepper.get_state()

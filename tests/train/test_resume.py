@@ -79,15 +79,17 @@ def test_without_its_replay_memory_a_run_refills_it_and_says_so(train, tmp_path)
     assert last_state(run)["replay"] is not None
 
 
-def test_games_of_ale_begin_anew_and_the_run_says_so(train, tmp_path):
-    run = tmp_path / "run"
-    assert train("pong", "--frames", 800, "--out", run).code == 0
-    answer = train("--resume", run, "--frames", 1_600)
-    assert "the games cannot be taken up where they stood: new episodes begin." in answer.out
-    assert "not kept" not in answer.out
-    state = last_state(run)
-    assert state["agent"]["num_timesteps"] == 400 and state["replay"]["time"] == 100
-    assert state["replay"]["cut"].sum() == 4  # the games that were open are closed as truncated
+def test_atari_goes_on_bit_for_bit_too(train, tmp_path):
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert train("pong", "--frames", 1_600, "--out", whole).code == 0
+    assert train("pong", "--frames", 800, "--save-replay", "--out", parts).code == 0
+    answer = train("--resume", parts, "--frames", 1_600)
+    assert (answer.code, answer.err) == (0, "")
+    assert "new episodes" not in answer.out and "not kept" not in answer.out
+    assert (whole / "model.safetensors").read_bytes() == (parts / "model.safetensors").read_bytes()
+    one, other = last_state(whole), last_state(parts)
+    assert differences(one, other) == []
+    assert one["agent"]["num_timesteps"] == 400 and one["agent"]["num_updates"] > 10
 
 
 def test_a_configuration_repeats_its_run_identically(train, tmp_path):
