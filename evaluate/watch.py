@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -15,6 +15,7 @@ import numpy as np
 
 from ..envs.games import game_facts
 from ..envs.options import EnvOptions
+from ..envs.sound import SoundChip
 from ..errors import UsageError
 from .evaluation import GYM_PREFIX, action_names, default_epsilon
 from .panel import Moment, Overlay, pixel_factors
@@ -24,6 +25,7 @@ from .video import VideoWriter, enlarge, make_even, write_gif
 from .window import Window, window_is_possible
 
 _DEFAULT_RATE = 30  # of environments that do not tell theirs
+_PAL_RATE = 50
 _GIF_RATE = 20  # frames per second; a GIF counts hundredths of a second
 _GIF_SECONDS = 15  # of play, unless --max-frames says less: a GIF is for a page, not for a game
 
@@ -66,6 +68,7 @@ class Stage:
         screen: (height, width) of its frames.
         actions: a name for each action.
         atari: its pixels are those of the console.
+        sound_rate: samples per second of its sound, None where it has none.
 
     Args:
         game: canonical name, or `gym:<id>`.
@@ -82,6 +85,9 @@ class Stage:
         self._env.reset(seed=0)
         height, width = self._picture().shape[:2]
         self.screen = (height, width)
+        sounds = self.atari and self._env.unwrapped.last_sounds() is not None  # type: ignore[attr-defined]  # ours
+        self._chip = SoundChip(self.rate, pal=self.rate == _PAL_RATE) if sounds else None
+        self.sound_rate = self._chip.sample_rate if self._chip else None
 
     def reset(self, seed: int | None) -> np.ndarray:
         """Begins a game; returns the first observation (*obs)."""
@@ -100,6 +106,15 @@ class Stage:
             frames: list[np.ndarray] = self._env.unwrapped.last_frames()  # type: ignore[attr-defined]  # ours
             return frames
         return [self._picture()]
+
+    def sound(self) -> np.ndarray | None:
+        """What the frames of the last step or reset sound like, (samples,) int16; None without.
+
+        The chip's tones go on from call to call: it is to be asked once for each step.
+        """
+        if self._chip is None:
+            return None
+        return self._chip.render(self._env.unwrapped.last_sounds())  # type: ignore[attr-defined]  # ours
 
     def close(self) -> None:
         self._env.close()
@@ -130,12 +145,18 @@ def _make_env(game: str, options: EnvOptions, atari: bool) -> gymnasium.Env[Any,
 
 
 def perform(
-    agent: Any, stage: Stage, settings: WatchSettings, *, epsilon: float, overlay: Overlay | None
+    agent: Any,
+    stage: Stage,
+    settings: WatchSettings,
+    *,
+    epsilon: float,
+    overlay: Overlay | None,
+    sound_sink: Callable[[np.ndarray], None] | None = None,
 ) -> Iterator[np.ndarray]:
     """Plays and yields every frame as it is to be shown, one at a time.
 
     The yielded array is drawn over by the next one. The score changes on the last frame of the
-    step that earned it.
+    step that earned it. A step's sound goes to `sound_sink` before its frames.
     """
     generator = np.random.default_rng(settings.seed)
     factors = pixel_factors(*stage.screen, atari=stage.atari)
@@ -147,6 +168,9 @@ def perform(
         before, score, frame_number = 0.0, 0.0, 0
         while True:
             frames = stage.frames()
+            sound = stage.sound() if sound_sink is not None else None
+            if sound_sink is not None and sound is not None:
+                sound_sink(sound)
             for index, frame in enumerate(frames):
                 frame_number += 1
                 shown += 1
@@ -221,15 +245,15 @@ def watch_run(
     player = load_player(run, checkpoint=settings.checkpoint, device=settings.device)
     stage = Stage(player.game, player.options)
     try:
-        frames, size = _frames_of(player, stage, settings)
+        play, size = _performance(player, stage, settings)
         if windowed:
-            show(frames, Window(size, stage.rate, f"eightbit: {player.game}"))
+            show(play(None), Window(size, stage.rate, f"eightbit: {player.game}"))
             return None
         path = output or _new_video(player)
         if path.suffix.lower() == ".gif":
-            return write_gif(path, _glimpse(frames, stage.rate), _GIF_RATE)
-        with VideoWriter(path, size, stage.rate) as video:
-            for frame in frames:
+            return write_gif(path, _glimpse(play(None), stage.rate), _GIF_RATE)
+        with VideoWriter(path, size, stage.rate, sound_rate=stage.sound_rate) as video:
+            for frame in play(video.write_sound if stage.sound_rate else None):
                 video.write(frame)
         return path
     finally:
@@ -254,10 +278,13 @@ def show(frames: Iterator[np.ndarray], window: Window) -> None:
         window.close()
 
 
-def _frames_of(
+_SoundSink = Callable[[np.ndarray], None] | None
+
+
+def _performance(
     player: Player, stage: Stage, settings: WatchSettings
-) -> tuple[Iterator[np.ndarray], tuple[int, int]]:
-    """The frames, and their (width, height)."""
+) -> tuple[Callable[[_SoundSink], Iterator[np.ndarray]], tuple[int, int]]:
+    """What gives the frames, told where their sound goes, and their (width, height)."""
     epsilon = settings.epsilon
     if epsilon is None:
         epsilon = default_epsilon(player.game, player.protocol)
@@ -273,7 +300,16 @@ def _frames_of(
         factors = pixel_factors(*stage.screen, atari=stage.atari)
         width, height = stage.screen[1] * factors[0], stage.screen[0] * factors[1]
         size = (width + width % 2, height + height % 2)
-    return perform(player.agent, stage, settings, epsilon=epsilon, overlay=overlay), size
+
+    def play(sound_sink: _SoundSink) -> Iterator[np.ndarray]:
+        return perform(
+            *(player.agent, stage, settings),
+            epsilon=epsilon,
+            overlay=overlay,
+            sound_sink=sound_sink,
+        )
+
+    return play, size
 
 
 def _new_video(player: Player) -> Path:
