@@ -77,6 +77,7 @@ class RowSums {
     else sum_plainly();
     return sums_.data();
   }
+  bool in_lanes() const { return in_lanes_; }
   i32 place_of(i32 d) const { return in_lanes_ ? d % part_ * LANES + d / part_ : d; }
 
  private:
@@ -94,9 +95,12 @@ class RowSums {
       const __m128i low = _mm_unpacklo_epi8(load(0), load(1)), high = _mm_unpacklo_epi8(load(2), load(3));
       const __m128i four[2] = {_mm_unpacklo_epi16(low, high), _mm_unpackhi_epi16(low, high)};
       for (i32 h = 0; h < 2; h++) {
-        __m128i bytes = four[h];
-        for (i32 k = 0; k < 4; k++, bytes = _mm_srli_si128(bytes, 4))
-          _mm_storeu_ps(spread_.data() + (j + 4 * h + k) * LANES, _mm_cvtepi32_ps(_mm_cvtepu8_epi32(bytes)));
+        const __m128i bytes = four[h];
+        float* to = spread_.data() + (j + 4 * h) * LANES;
+        _mm_storeu_ps(to, _mm_cvtepi32_ps(_mm_cvtepu8_epi32(bytes)));
+        _mm_storeu_ps(to + 4, _mm_cvtepi32_ps(_mm_cvtepu8_epi32(_mm_srli_si128(bytes, 4))));
+        _mm_storeu_ps(to + 8, _mm_cvtepi32_ps(_mm_cvtepu8_epi32(_mm_srli_si128(bytes, 8))));
+        _mm_storeu_ps(to + 12, _mm_cvtepi32_ps(_mm_cvtepu8_epi32(_mm_srli_si128(bytes, 12))));
       }
     }
   }
@@ -136,7 +140,7 @@ class RowSums {
 class Observer {
  public:
   Observer(const AreaTable& x, const AreaTable& y, i32 size)
-      : sums_(x), y_(y), size_(size), total_(size), place_(size), bytes_(size) {
+      : sums_(x), y_(y), size_(size), total_(size), place_(size) {
     for (i32 d = 0; d < size; d++) place_[d] = sums_.place_of(d);
   }
 
@@ -169,27 +173,63 @@ class Observer {
 
   void resize(const u8* plane, i32 step, u8* out) {
     sums_.forget();
-    for (i32 d = 0; d < size_; d++) {
+    for (i32 d = 0; d < size_; d++, out += size_ * step) {
       const float* weight = y_.weight.data() + y_.start[d];
       const u8* row = plane + y_.first[d] * SCREEN_WIDTH;
-      float* __restrict total = total_.data();
-      for (i32 y = 0; y < y_.count[d]; y++, row += SCREEN_WIDTH) {
-        const float* along = sums_.of(row);
-        const float w = weight[y];
-        if (y == 0) for (i32 k = 0; k < size_; k++) total[k] = along[k] * w;
-        else for (i32 k = 0; k < size_; k++) total[k] += along[k] * w;
-      }
-      for (i32 k = 0; k < size_; k++) bytes_[k] = rounded(total[k]);
-      for (i32 k = 0; k < size_; k++, out += step) *out = bytes_[place_[k]];
+      for (i32 y = 0; y < y_.count[d]; y++, row += SCREEN_WIDTH) add_row(sums_.of(row), weight[y], y == 0);
+      if (step == 1 && sums_.in_lanes()) write_lanes(out);
+      else for (i32 k = 0; k < size_; k++) out[k * step] = rounded(total_[place_[k]]);
     }
   }
+
+  void add_row(const float* __restrict along, float weight, bool first) {
+    float* __restrict total = total_.data();
+    i32 k = 0;
+#if defined(__SSE4_1__)
+    const __m128 w = _mm_set1_ps(weight);
+    if (first) for (; k + 4 <= size_; k += 4) _mm_storeu_ps(total + k, _mm_mul_ps(_mm_loadu_ps(along + k), w));
+    else for (; k + 4 <= size_; k += 4)
+      _mm_storeu_ps(total + k, _mm_add_ps(_mm_loadu_ps(total + k), _mm_mul_ps(_mm_loadu_ps(along + k), w)));
+#endif
+    for (; k < size_; k++) total[k] = first ? along[k] * weight : total[k] + along[k] * weight;
+  }
+
+  // Rounds the sums of a row, and puts its four parts, which are lanes, one behind the other.
+  void write_lanes(u8* out) {
+    const i32 part = size_ / LANES;
+#if defined(__SSE4_1__)
+    if (part >= 4) {
+      const __m128i by_lane = _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+      for (i32 k = 0; k < part; k += 4) {
+        const i32 at = std::min(k, part - 4);
+        const float* sums = total_.data() + at * LANES;
+        const __m128i low = _mm_packus_epi32(whole(sums), whole(sums + 4));
+        const __m128i high = _mm_packus_epi32(whole(sums + 8), whole(sums + 12));
+        const __m128i lanes = _mm_shuffle_epi8(_mm_packus_epi16(low, high), by_lane);
+        _mm_storeu_si32(out + at, lanes);
+        _mm_storeu_si32(out + part + at, _mm_srli_si128(lanes, 4));
+        _mm_storeu_si32(out + 2 * part + at, _mm_srli_si128(lanes, 8));
+        _mm_storeu_si32(out + 3 * part + at, _mm_srli_si128(lanes, 12));
+      }
+      return;
+    }
+#endif
+    for (i32 k = 0; k < size_; k++) out[k] = rounded(total_[place_[k]]);
+  }
+
+#if defined(__SSE4_1__)
+  // Four sums, rounded to even: the low byte of 2^23 + v is v.
+  static CONSOLE_INLINE __m128i whole(const float* sums) {
+    const __m128 shifted = _mm_add_ps(_mm_loadu_ps(sums), _mm_set1_ps(8388608.0f));
+    return _mm_and_si128(_mm_castps_si128(shifted), _mm_set1_epi32(255));
+  }
+#endif
 
   RowSums sums_;
   const AreaTable& y_;
   i32 size_;
   std::vector<float> total_;
   std::vector<i32> place_;
-  std::vector<u8> bytes_;
 };
 
 }  // namespace console
