@@ -28,10 +28,21 @@ struct Board {
   i32 first_line;        // scanline that row 0 of the screen shows
   i32 height;            // rows of the screen
   i32 last_line;         // 290 (NTSC) or 342 (PAL): a later write to the video chip ends the frame
+  i32 first_clock, end_clock, last_clock;  // the same in colour clocks, see set_lines
   u8 cartridge;          // CartridgeKind
   u8 colour_loss;        // PAL: colours lose their hue after frames of an odd number of lines
   u8 hmove_blanks;       // HMOVE blanks 8 pixels
 };
+
+constexpr i32 LINE_CLOCKS = 228;
+CONSOLE_FN void set_lines(Board& board, i32 first_line, i32 height, i32 last_line) {
+  board.first_line = first_line;
+  board.height = height;
+  board.last_line = last_line;
+  board.first_clock = first_line * LINE_CLOCKS;
+  board.end_clock = (first_line + height) * LINE_CLOCKS;
+  board.last_clock = (last_line + 1) * LINE_CLOCKS;
+}
 
 struct Dpc {
   double music_clock;    // fraction of a tick that the music has still to make up

@@ -46,6 +46,10 @@ inline std::string check_setup(const Setup& setup) {
     return "a ROM of " + std::to_string(board.rom_size) + " bytes, where the cartridge has " + std::to_string(size);
   if (!within(board.height, 1, MAX_SCREEN_HEIGHT) || !within(board.first_line, 0, 60)) return "impossible screen";
   if (!within(board.last_line, 200, 400)) return "impossible last line";
+  Board same = board;
+  set_lines(same, board.first_line, board.height, board.last_line);
+  if (same.first_clock != board.first_clock || same.end_clock != board.end_clock || same.last_clock != board.last_clock)
+    return "lines and clocks that do not fit";
   if (setup.frame_skip < 1 || setup.noop_max < 0 || setup.max_frames < 1) return "impossible step";
   if (setup.fire >= setup.num_actions) return "impossible index of FIRE";
   for (i32 k = 0; k < setup.num_actions; k++)

@@ -37,9 +37,7 @@ std::shared_ptr<SharedGame> make_game(const std::string& name, const py::bytes& 
   install_rom(*game, bytes);
   setup.board.shades = game->shades.data();
   setup.board.game = index_of_game(name);
-  setup.board.first_line = number("first_line");
-  setup.board.height = number("height");
-  setup.board.last_line = number("last_line");
+  set_lines(setup.board, number("first_line"), number("height"), number("last_line"));
   setup.board.cartridge = u8(number("cartridge"));
   setup.board.colour_loss = u8(number("colour_loss"));
   setup.board.hmove_blanks = u8(number("hmove_blanks"));

@@ -64,9 +64,8 @@ class AleWorld {
     for (u8& byte : env.machine.ram) byte = u8(system_());
     system_();
     Setup detection = setup;
-    detection.board.last_line = 290;
+    set_lines(detection.board, setup.board.first_line, setup.board.colour_loss ? 210 : setup.board.height, 290);
     detection.board.colour_loss = 0;
-    if (setup.board.colour_loss) detection.board.height = 210;
     reset_system(env, detection, screens, system_());
     for (i32 k = 0; k < RESET_FRAMES; k++) emulate(env, detection, screens, NOOP, false, false, false);
     reset_system(env, setup, screens, system_());

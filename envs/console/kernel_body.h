@@ -297,5 +297,9 @@ CONSOLE_FN void stack_row(const Batch& batch, i32 row, u8* observations, i32 thr
 static_assert(sizeof(Start) == sizeof(Env) + 8 && sizeof(View) == 104, "the host lays these out");
 static_assert(sizeof(KernelGame) == sizeof(Setup) + sizeof(View) + 24, "the host lays this out");
 static_assert(sizeof(Batch) == 10 * 8 + 10 * 4, "the host lays this out");
+#if defined(CONSOLE_ENV_BYTES)
+static_assert(sizeof(Env) == CONSOLE_ENV_BYTES && sizeof(Setup) == CONSOLE_SETUP_BYTES,
+              "the extension was compiled from other headers, or its compiler lays structures out otherwise");
+#endif
 
 }  // namespace console

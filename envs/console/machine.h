@@ -55,8 +55,7 @@ CONSOLE_NOINLINE CONSOLE_FN FrameResult run_frame(Machine& m, const Board& board
   catch_up(m.video, board, canvas, m.video.seen);
   const bool finished = !f.unfinished;
   if (finished) f.line_count = (f.cycle - f.origin) / 76;
-  const i32 end = (board.first_line + board.height) * LINE_CLOCKS;
-  return {finished, begins && finished && m.video.drawn >= end};
+  return {finished, begins && finished && m.video.drawn >= board.end_clock};
 }
 
 CONSOLE_FN void power_on(Machine& m) {

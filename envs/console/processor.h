@@ -130,14 +130,16 @@ struct Core {
   // `waits`: a write to WSYNC halts the processor.
   CONSOLE_INLINE void write_video(u32 address, u8 value, bool waits) {
     m.frame.cycle = cycle;
-    if ((address & 63) == WSYNC) {
+    const u32 reg = address & 63;
+    if (reg == WSYNC) {
       if (!waits) return;
       wait_for_line(m.video, m.frame, board);
       cycle = m.frame.cycle;
       if (m.frame.ended) left = 0;
       return;
     }
-    write_register(m.video, m.frame, m.ports, board, canvas, address, value);
+    if (note_write(m.video, m.frame, board, reg, value))
+      write_register(m.video, m.frame, m.ports, board, canvas, reg, value);
     if (m.frame.ended) left = 0;
   }
   CONSOLE_INLINE void write_zero_page(u32 address, u8 value, bool waits = true) {

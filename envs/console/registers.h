@@ -120,13 +120,17 @@ CONSOLE_FN void move_objects(Video& v, const Board& board, i32 clock) {
   v.changed |= moved;
 }
 
-CONSOLE_INLINE u32 line_position(const Frame& f) { return u32(f.cycle - f.origin) % 76; }
+// Clocks after which a write shows; RESP is looked at by itself.
+CONSOLE_INLINE i32 delay_of(const Frame& f, u32 reg) {
+  if (reg - PF0 < 3) return 0x3254 >> (u32(f.cycle - f.origin) & 3) * 4 & 15;
+  return (DELAY_1 >> reg & 1) | (DELAY_8 >> reg & 1) << 3;
+}
 
 // Halts the processor until the line ends; returns at once when the line has just begun.
 CONSOLE_INLINE void wait_for_line(Video& v, Frame& f, const Board& board) {
   const i32 cycles = f.cycle - f.origin;
   v.seen = cycles * 3;
-  if (cycles * 3 >= (board.last_line + 1) * LINE_CLOCKS) { f.ended = 1; f.unfinished = 0; }
+  if (cycles * 3 >= board.last_clock) { f.ended = 1; f.unfinished = 0; }
   const u32 position = u32(cycles) % 76;
   if (position) f.cycle += i32(76 - position);
 }
@@ -166,16 +170,18 @@ CONSOLE_INLINE bool shows_colour(const Video& v, u32 colour) {
   }
 }
 
-// Writes a register. The processor handles WSYNC by itself where it can wait.
-CONSOLE_NOINLINE CONSOLE_FN void write_register(Video& v, Frame& f, Ports& ports, const Board& board,
-                                                const Canvas& canvas, u32 address, u8 value) {
-  const u32 reg = address & 63;
+// Notes an access to a register; returns whether the write changes anything.
+CONSOLE_INLINE bool note_write(Video& v, Frame& f, const Board& board, u32 reg, u8 value) {
   const i32 clock = (f.cycle - f.origin) * 3;
-  if (clock >= (board.last_line + 1) * LINE_CLOCKS) { f.ended = 1; f.unfinished = 0; }
-  i32 delay = (DELAY_1 >> reg & 1) | (DELAY_8 >> reg & 1) << 3;
-  if (reg - PF0 < 3) delay = 0x3254 >> (u32(f.cycle - f.origin) & 3) * 4 & 15;
-  v.seen = clock + delay;
-  if (f.written[reg] == value && !(f.live >> reg & 1)) return;
+  if (clock >= board.last_clock) { f.ended = 1; f.unfinished = 0; }
+  v.seen = clock + delay_of(f, reg);
+  return f.written[reg] != value || (f.live >> reg & 1);
+}
+
+// Writes a register, where that changes something. WSYNC is the processor's own.
+CONSOLE_NOINLINE CONSOLE_FN void write_register(Video& v, Frame& f, Ports& ports, const Board& board,
+                                                const Canvas& canvas, u32 reg, u8 value) {
+  const i32 clock = (f.cycle - f.origin) * 3, delay = v.seen - clock;
   f.written[reg] = value;
   if ((PICTURE >> reg & 1) || ((COLOURS >> reg & 1) && canvas.screen && shows_colour(v, reg - COLUP0)))
     catch_up(v, board, canvas, clock + delay);

@@ -19,7 +19,7 @@
 
 namespace console {
 
-constexpr i32 LINE_CLOCKS = 228, BLANK_CLOCKS = 68;
+constexpr i32 BLANK_CLOCKS = 68;
 
 // Where pictures go: null pointers where nobody looks.
 struct Canvas {
@@ -128,11 +128,8 @@ CONSOLE_INLINE void make_piece(Video& v, const Board& board, const Canvas& canva
   if (left < 8 && right >= 8) v.blank_left = 0;
 }
 
-// Makes picture and collisions up to a clock of this frame.
-CONSOLE_NOINLINE CONSOLE_FN void catch_up(Video& v, const Board& board, const Canvas& canvas, i32 clock) {
-  const i32 first = board.first_line * LINE_CLOCKS, end = first + board.height * LINE_CLOCKS;
-  if (clock > end) clock = end;
-  if (clock <= v.drawn || clock < first) return;
+// Goes on with the picture to a clock that lies behind what is drawn, and in the lines of the screen.
+CONSOLE_NOINLINE CONSOLE_FN void advance(Video& v, const Board& board, const Canvas& canvas, i32 clock) {
   i32 from = v.drawn - v.line_start;
   if (from >= LINE_CLOCKS) { v.line_start += LINE_CLOCKS; from = 0; end_line(v); }
   v.drawn = clock;
@@ -156,6 +153,14 @@ CONSOLE_NOINLINE CONSOLE_FN void catch_up(Video& v, const Board& board, const Ca
       v.line_start += LINE_CLOCKS;
     }
   }
+}
+
+// Makes picture and collisions up to a clock of this frame.
+CONSOLE_INLINE void catch_up(Video& v, const Board& board, const Canvas& canvas, i32 clock) {
+  if (clock > board.end_clock) clock = board.end_clock;
+  if (clock <= v.drawn || clock < board.first_clock) return;
+  if (clock - v.line_start <= BLANK_CLOCKS) v.drawn = clock;  // no pixel yet
+  else advance(v, board, canvas, clock);
 }
 
 }  // namespace console
