@@ -244,7 +244,7 @@ def _watch(given: list[str]) -> int:
 
 
 def _play(given: list[str]) -> int:
-    """Opens a window in which you play, alone or with the agent of a run; F1 shows the keys."""
+    """Opens a window to play in, alone or beside an agent; F1 shows the keys."""
     from .evaluate.play import PlaySettings, play_game
 
     (settings,) = parse(given, "play", _doc(_play), PlaySettings())

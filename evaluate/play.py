@@ -8,29 +8,31 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
 from ..envs.games import CATCH, parse_game
 from ..errors import EightBitError, UsageError
-from ..train.runs import RunFolder
-from .cabinet import SILENCE, Cabinet, Pilot
+from .cabinet import SILENCE, Cabinet
 from .drawing import Colour, draw_text, text_width
-from .evaluation import GYM_PREFIX
 from .keyboard import AGENT_HELP, HELP, Command, Controls, Keyboard
-from .player import load_player
 from .video import VideoWriter, enlarge, make_even
 from .window import GameWindow, Loudspeaker, Pacer, require_window
+
+if TYPE_CHECKING:
+    from .pilot import Pilot
 
 PIXEL = (2, 1)
 """Width and height of a console's pixel in the smallest picture, 320 x 210: on a television it was
 12:7, and only whole numbers keep it sharp at every size."""
 
 _SOUND_RATE = 44_100  # samples per second
+_GYM_PREFIX = "gym:"
 _LOUDEST = 10
 _AGAIN = 2  # seconds after which an agent begins a new game
-_LARGEST_VIDEO = 3  # times the smallest picture: larger ones are more work than play leaves time
+_LARGEST_VIDEO = 2  # times the smallest picture: larger ones are more work than play leaves time
 _AGENT, _YOU_HOLDING, _YOU = "agent plays", "you play", "you play until T"
 _DIMMED = 0.3
 _TEXT: Colour = (236, 238, 244)
@@ -43,7 +45,7 @@ class PlaySettings:
 
     game: str = field(default="", metadata={"positional": True, "metavar": "GAME", "unset": ""})
     """a game in any spelling; that of the run by default"""
-    run: str | None = None
+    run: str | None = field(default=None, metadata={"metavar": "RUN"})
     """let the agent of this run folder play: T takes over and hands back, and any key of the
     stick takes over while it is held"""
     mode: int | None = None
@@ -298,13 +300,13 @@ def play_game(settings: PlaySettings) -> Path | None:
 
 def _named_game(settings: PlaySettings) -> str:
     """Canonical name of the game that the settings mean."""
-    of_run = "" if settings.run is None else RunFolder.open(settings.run).game
+    of_run = "" if settings.run is None else _game_of(settings.run)
     if not settings.game and not of_run:
         raise UsageError("which game? Write 'eightbit play pong'; 'eightbit list games' shows all.")
     game = settings.game or of_run
-    if not game.startswith(GYM_PREFIX):
+    if not game.startswith(_GYM_PREFIX):
         game = parse_game(game).name
-    if game == CATCH or game.startswith(GYM_PREFIX):
+    if game == CATCH or game.startswith(_GYM_PREFIX):
         raise UsageError(
             f"{game} cannot be played by hand: choose a game of the console; 'eightbit list games' "
             "shows them."
@@ -314,11 +316,20 @@ def _named_game(settings: PlaySettings) -> str:
     return game
 
 
+def _game_of(run: str) -> str:
+    from ..train.runs import RunFolder  # loads torch, which a game alone does without
+
+    return RunFolder.open(run).game
+
+
 def _set_up(game: str, settings: PlaySettings) -> tuple[Cabinet, Pilot | None]:
     """The game and, where a run is named, its agent with the rules of the run's evaluation."""
     if settings.run is None:
         difficulty = settings.difficulty or 0
         return Cabinet(game, settings.mode, difficulty, sound=settings.sound), None
+    from .pilot import Pilot
+    from .player import load_player
+
     player = load_player(settings.run, checkpoint=settings.checkpoint, device=settings.device)
     pilot, options = Pilot(player, settings.seed), player.options
     cabinet = Cabinet(

@@ -25,8 +25,8 @@ def require_window() -> None:
         raise UsageError("a window needs pygame-ce: write \"pip install 'eightbit[play]'\".")
     if not window_is_possible():
         raise UsageError(
-            "no window can be opened here: there is no display; write it on a machine with a "
-            "screen, or over 'ssh -X'."
+            "no window can be opened here: there is no display; go to a machine with a screen, or "
+            "come by 'ssh -X'."
         )
 
 
@@ -127,13 +127,13 @@ class GameWindow:
         self._size = size
         scale = scale or _fitting(size, pygame.display.get_desktop_sizes()[0], _ROOM)
         shape = (size[0] * scale, size[1] * scale)
-        pygame.display.set_mode(shape, pygame.RESIZABLE)
+        self._screen = pygame.display.set_mode(shape, pygame.RESIZABLE)  # keeps its size current
         self._title = ""
 
     @property
     def scale(self) -> int:
         """How many times as large as the smallest picture fits into the window, at least 1."""
-        return _fitting(self._size, self._pygame.display.get_surface().get_size(), 1.0)
+        return _fitting(self._size, self._screen.get_size(), 1.0)
 
     def listen(self, keyboard: Keyboard) -> None:
         """Tells the keyboard what has happened; the close button is Escape."""
@@ -156,11 +156,10 @@ class GameWindow:
             self._title = title
         height, width = picture.shape[:2]
         image = pygame.image.frombuffer(np.ascontiguousarray(picture), (width, height), "RGB")
-        screen = pygame.display.get_surface()
-        room = screen.get_size()
+        room = self._screen.get_size()
         if room != (width, height):
-            screen.fill((0, 0, 0))
-        screen.blit(image, ((room[0] - width) // 2, (room[1] - height) // 2))
+            self._screen.fill((0, 0, 0))
+        self._screen.blit(image, ((room[0] - width) // 2, (room[1] - height) // 2))
         pygame.display.flip()
 
     def close(self) -> None:
@@ -169,14 +168,14 @@ class GameWindow:
 
 
 def _fitting(size: tuple[int, int], room: tuple[int, int], share: float) -> int:
-    return max(1, *(int(there * share) // one for there, one in zip(room, size, strict=True)))
+    return max(1, min(int(there * share) // one for there, one in zip(room, size, strict=True)))
 
 
 class Loudspeaker:
     """Plays PCM as it comes, without gaps, about a twentieth of a second after the picture.
 
     The sound card's clock is not that of the frames. So that neither gaps nor delays add up, a
-    sample is left out or said twice now and then, which nobody hears.
+    sample is left out or repeated now and then, which nobody hears.
 
     Args:
         channel: plays one sound and holds the next, as pygame.mixer.Channel does.
@@ -220,7 +219,7 @@ class Loudspeaker:
             if len(self._waiting) >= _PIECE:
                 self._channel.queue(self._next())
             else:  # the card is faster than the frames
-                self._waiting = np.append(self._waiting, self._waiting[-1:])
+                self._waiting = np.append(self._waiting, self._waiting[-1:].repeat(2))
         if len(self._waiting) > 2 * _PIECE:  # it is slower, or it has stood still
             standing = len(self._waiting) > 8 * _PIECE
             self._waiting = self._waiting[-_PIECE:] if standing else self._waiting[:-1]

@@ -120,6 +120,8 @@ def refused(answer: Answer, code: int, message: str) -> None:
         ("train --resume b --out a", "leave --config and --out"),
         ("evaluate", "which run[?] Write 'eightbit evaluate RUN'"),
         ("watch", "which run[?] Write 'eightbit watch RUN'"),
+        ("play", "which game[?] Write 'eightbit play pong'"),
+        ("play pong --mode x", "--mode: 'x' is no whole number"),
         ("list", "list one of: games, agents, backbones, presets, tasks, data[.]"),
         ("list gmes", "unknown list 'gmes': did you mean games"),
     ],

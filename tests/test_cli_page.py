@@ -25,6 +25,8 @@ from eightbit.cli import COMMANDS, TrainFolders, WhichVideo, main
 from eightbit.envs.games import list_games
 from eightbit.envs.options import Protocol
 from eightbit.errors import UsageError
+from eightbit.evaluate.keyboard import AGENT_HELP, HELP
+from eightbit.evaluate.play import PlaySettings
 from eightbit.evaluate.report import EvaluationSettings
 from eightbit.evaluate.watch import WatchSettings
 from eightbit.train import session
@@ -36,6 +38,7 @@ TABLES: dict[str, tuple[Any, ...]] = {
     "dqn": (PRESETS["fast"],),
     "evaluate": (EvaluationSettings(),),
     "watch": (WhichVideo(), WatchSettings()),
+    "play": (PlaySettings(),),
 }
 
 
@@ -83,7 +86,7 @@ def words_of(text: str) -> str:
     return " ".join(re.sub(r"[│╭╮╰╯─]", " ", text).split())
 
 
-@pytest.mark.parametrize("command", ["train", "evaluate", "watch"])
+@pytest.mark.parametrize("command", ["train", "evaluate", "watch", "play"])
 def test_help_shows_every_option_with_its_default(capsys, command):
     text = words_of(shown(capsys, command, "--help"))
     for name in [command, *(["dqn"] if command == "train" else [])]:
@@ -95,7 +98,7 @@ def test_help_shows_every_option_with_its_default(capsys, command):
             assert option.help + default in text
 
 
-@pytest.mark.parametrize("command", ["train", "evaluate", "watch"])
+@pytest.mark.parametrize("command", ["train", "evaluate", "watch", "play"])
 def test_help_speaks_to_users(capsys, command):
     text = shown(capsys, command, "--help")
     titles = re.findall(r"^\W*((?:\w+ )?(?:arguments|options))\W*$", text, re.MULTILINE)
@@ -276,6 +279,7 @@ SMALL = {
     ],
     "evaluate": ["--episodes", "1"],
     "watch": ["--max-frames", "4"],
+    "play": [],
     "list": [],
 }
 PIXELS = ["--backbone", "nips2013", "--backbone-options", '{"hidden": 16}']
@@ -300,6 +304,7 @@ def page_commands_run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("page")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
+        patch.setattr("eightbit.evaluate.play.play_game", lambda _: None)  # needs a display
         for number, (program, *words) in enumerate(commands_of_the_page()):
             assert program == "eightbit"
             assert main(made_small(words, 100 + 4 * number)) == 0, words
@@ -309,7 +314,7 @@ def page_commands_run(tmp_path_factory):
 
 def test_the_commands_of_the_page_run(page_commands_run):
     commands = [" ".join(words[:2]) for words in commands_of_the_page()]
-    assert {f"eightbit {name}" for name in COMMANDS} == set(commands) and len(commands) == 12
+    assert {f"eightbit {name}" for name in COMMANDS} == set(commands) and len(commands) == 15
     assert (page_commands_run / "pong.mp4").stat().st_size > 0
     runs = {path.name.rstrip("0123456789-") for path in (page_commands_run / "runs").iterdir()}
     assert {"pong", "again", "other", "CartPole-v1-vector", "catch-fast", "catch-mnih"} <= runs
@@ -333,6 +338,11 @@ def test_the_page_names_every_tensorboard_tag(page_commands_run):
     events = EventAccumulator(str(both[0] / "events")).Reload()
     table = _part("tags", PAGE.read_text())
     assert set(re.findall(r"`(\w+/\w+)`", table)) == set(events.Tags()["scalars"])
+
+
+def test_the_keys_of_the_page_are_those_that_play():
+    keys = re.findall(r"^\| (.+) \| (.+) \|$", _part("keys", PAGE.read_text()), re.MULTILINE)
+    assert keys == [*HELP, *AGENT_HELP]
 
 
 def test_the_exit_codes_of_the_page_are_those_of_the_program():
