@@ -12,6 +12,7 @@ import sys
 
 import pybind11
 from setuptools import Extension, setup
+from setuptools.command.build_py import build_py
 
 CONSOLE = "envs/console"
 X86 = platform.machine().lower() in ("x86_64", "amd64")
@@ -47,4 +48,12 @@ def extensions() -> list[Extension]:
     return [extension(f"_console_{level[-2:]}", [f"-march={level}"]) for level in LEVELS]
 
 
-setup(ext_modules=extensions())
+class BuildPy(build_py):
+    """Leaves this file out of the package, whose folder is the repository's root."""
+
+    def find_package_modules(self, package: str, package_dir: str) -> list[tuple[str, str, str]]:
+        found = super().find_package_modules(package, package_dir)
+        return [(name, module, path) for name, module, path in found if module != "setup"]
+
+
+setup(ext_modules=extensions(), cmdclass={"build_py": BuildPy})

@@ -15,7 +15,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 BENCHMARKS = ROOT / "benchmarks"
-SCRIPTS = ("memory", "replay", "startup", "stepping", "training")
+SCRIPTS = ("console", "memory", "replay", "startup", "stepping", "training")
 RECORDS = sorted((BENCHMARKS / "results").glob("*.json"))
 
 
@@ -125,7 +125,8 @@ def test_a_rate_is_the_amount_by_the_seconds_it_took(measure: ModuleType) -> Non
 
 
 def test_make_bench_runs_every_benchmark() -> None:
-    other = {"measure", "learning", "publish"}  # take an hour, or measure nothing
+    # They take an hour or more, measure nothing, or need a GPU.
+    other = {"measure", "learning", "publish", "fidelity", "gpu"}
     found = {path.stem for path in BENCHMARKS.glob("*.py")} - other
     assert found == set(SCRIPTS)
     makefile = (ROOT / "Makefile").read_text()

@@ -57,15 +57,21 @@ struct Cartridge {
   Dpc dpc;
 };
 
-// The part of the 4K that is nothing but ROM: offsets from first to first + span - 1.
+// The part of the 4K in which an access does nothing but read ROM: offsets from first to first + span - 1.
 struct PlainRange { u32 first, span; };
 CONSOLE_INLINE PlainRange plain_range(u8 kind) {
   switch (kind) {
-    case CART_2K: case CART_4K: case CART_FE: return {0, 0x1000};
-    case CART_F8SC: case CART_F6SC: case CART_DPC: return {0x100, 0xEC0};
-    default: return {0, 0xFC0};
+    case CART_F8: return {0, 0xFF8};
+    case CART_F6: return {0, 0xFF6};
+    case CART_F8SC: return {0x100, 0xEF8};
+    case CART_F6SC: return {0x100, 0xEF6};
+    case CART_E0: return {0, 0xFE0};
+    case CART_DPC: return {0x100, 0xEC0};
+    default: return {0, 0x1000};
   }
 }
+// Whether the windows are switched one by one, or chosen by bit 13 of the address.
+CONSOLE_INLINE bool is_sliced(u8 kind) { return kind == CART_E0 || kind == CART_FE; }
 
 CONSOLE_FN void select_bank(Cartridge& cart, u32 bank) {
   for (u32 k = 0; k < 8; k++) cart.window[k] = (bank << 12) | (k & 3) << 10;

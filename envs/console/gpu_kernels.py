@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _FOLDER = Path(__file__).parent
-_REGISTERS = 65_536  # of a multiprocessor, in every GPU since Turing
 
 COMPILE_OPTIONS = (
     "-std=c++17",
@@ -29,6 +28,7 @@ COMPILE_OPTIONS = (
     # Functions of the shared headers without a mark, such as constexpr ones, are the device's.
     "--device-as-default-execution-space",
 )
+WARP = 32
 PLAY_THREADS = 64
 """Threads of a block that plays machines: two warps."""
 PICTURE_THREADS = 256
@@ -49,12 +49,14 @@ class Kernels(Protocol):
 
     device: torch.device
 
-    @property
-    def resident_warps(self) -> int:
-        """Warps of the machines' kernel that the device holds at once."""
+    def resident_warps(self, lanes: int) -> int:
+        """Warps of `lanes` machines that the device holds at once."""
 
-    def play(self, blocks: int, arguments: tuple[int, ...]) -> None:
-        """Starts the kernel of the machines: batch, work, game, actions, mask, seeds, results."""
+    def play(self, blocks: int, lanes: int, arguments: tuple[int, ...]) -> None:
+        """Starts the kernel of the machines: batch, work, game, actions, mask, seeds, results.
+
+        Of each warp the first `lanes` threads play.
+        """
 
     def observe(self, blocks: int, arguments: tuple[int, ...]) -> None:
         """Starts the kernel of the pictures: batch, observations."""
@@ -105,29 +107,28 @@ class CudaKernels:
         UsageError: there is no GPU, no driver, no CuPy, or the kernels do not compile.
     """
 
-    def __init__(
-        self, device: str, env_bytes: int, setup_bytes: int, *, shared_envs: bool = False
-    ):
+    def __init__(self, device: str, env_bytes: int, setup_bytes: int, *, shared_envs: bool = False):
         self._cupy = _require_gpu(device)
         import torch
 
-        self.device = torch.device(device)
-        if self.device.index is None:
-            self.device = torch.device("cuda", torch.cuda.current_device())
+        number = torch.device(device).index
+        self._index: int = torch.cuda.current_device() if number is None else number
+        self.device = torch.device("cuda", self._index)
         options = [*COMPILE_OPTIONS, f"-DCONSOLE_ENV_BYTES={env_bytes}"]
         options += [f"-DCONSOLE_SETUP_BYTES={setup_bytes}"]
         options += ["-DCONSOLE_SHARED_ENVS"] * shared_envs
-        self._warp_shared = 32 * env_bytes if shared_envs else 0
+        # An odd number of words of 64 bits, as kernel.cu has it.
+        self._shared_each = (env_bytes // 8 | 1) * 8 if shared_envs else 0
         begun = time.perf_counter()
         try:
-            with self._cupy.cuda.Device(self.device.index):
+            with self._cupy.cuda.Device(self._index):
                 module = self._cupy.RawModule(code=kernel_source(), options=tuple(options))
                 self._play = module.get_function("play_kernel")
                 self._observe = module.get_function("observe_kernel")
                 self.registers = int(self._play.num_regs)
                 self.local_bytes = int(self._play.local_size_bytes)
                 if shared_envs:
-                    self._play.max_dynamic_shared_size_bytes = self._warp_shared * PLAY_THREADS // 32
+                    self._play.max_dynamic_shared_size_bytes = self._shared_bytes(WARP)
         except Exception as error:  # CuPy's, NVRTC's and the driver's have no class in common
             reason = str(error).strip().partition("\n")[0] or type(error).__name__
             raise UsageError(
@@ -141,23 +142,20 @@ class CudaKernels:
             torch.cuda.get_device_name(self.device),
         )
 
-    @property
-    def resident_warps(self) -> int:
-        """Warps of the machines' kernel that the device holds at once."""
+    def resident_warps(self, lanes: int) -> int:
+        """Warps of `lanes` machines that the device holds at once."""
         import torch
 
+        with self._cupy.cuda.Device(self._index):
+            blocks = self._cupy.cuda.driver.occupancyMaxActiveBlocksPerMultiprocessor(
+                self._play.kernel.ptr, PLAY_THREADS, self._shared_bytes(lanes)
+            )
         facts = torch.cuda.get_device_properties(self.device)
-        # Registers are given to warps in pieces of 256.
-        each = -(-self.registers // 8) * 8 * 32
-        warps = min(_REGISTERS // each, facts.max_threads_per_multi_processor // 32)
-        if self._warp_shared:
-            warps = min(warps, facts.shared_memory_per_multiprocessor // self._warp_shared)
-        return int(facts.multi_processor_count * warps)
+        return int(facts.multi_processor_count * blocks * (PLAY_THREADS // WARP))
 
-    def play(self, blocks: int, arguments: tuple[int, ...]) -> None:
+    def play(self, blocks: int, lanes: int, arguments: tuple[int, ...]) -> None:
         """Starts the kernel of the machines: batch, work, game, actions, mask, seeds, results."""
-        shared = self._warp_shared * PLAY_THREADS // 32
-        self._launch(self._play, blocks, PLAY_THREADS, arguments, shared)
+        self._launch(self._play, blocks, PLAY_THREADS, arguments, self._shared_bytes(lanes))
 
     def observe(self, blocks: int, arguments: tuple[int, ...]) -> None:
         """Starts the kernel of the pictures: batch, observations."""
@@ -169,6 +167,9 @@ class CudaKernels:
 
         torch.cuda.synchronize(self.device)
 
+    def _shared_bytes(self, lanes: int) -> int:
+        return self._shared_each * lanes * (PLAY_THREADS // WARP)
+
     def _launch(
         self, kernel: Any, blocks: int, threads: int, arguments: tuple[int, ...], shared: int
     ) -> None:
@@ -177,7 +178,7 @@ class CudaKernels:
         stream = _TorchStream(torch.cuda.current_stream(self.device).cuda_stream)
         words = tuple(np.int64(value) for value in arguments)
         with (
-            self._cupy.cuda.Device(self.device.index),
+            self._cupy.cuda.Device(self._index),
             self._cupy.cuda.Stream.from_external(stream),
         ):
             kernel((blocks,), (threads,), words, shared_mem=shared)

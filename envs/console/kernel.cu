@@ -1,18 +1,21 @@
 // The console on a GPU: grids of threads around the functions of kernel_body.h.
 #include "kernel_body.h"
 
-#if defined(CONSOLE_ENV_BYTES)
-static_assert(sizeof(console::Env) == CONSOLE_ENV_BYTES && sizeof(console::Setup) == CONSOLE_SETUP_BYTES,
-              "the compilers of the CPU and the GPU lay the structures out alike");
-#endif
-
 using namespace console;
 
 // A machine a thread, of the first `lanes` threads of each warp. It is one kernel for all work, since the
-// whole console is compiled anew into each.
-extern "C" __global__ void __launch_bounds__(64, 10) play_kernel(const Batch* batch, i64 work, i64 game, const i64* actions,
-                                                             const u8* mask, const i64* seeds, u8* results) {
+// whole console is compiled anew into each. Ten blocks to a multiprocessor leave each thread 96 registers:
+// as few as the loop of instructions can do with before it moves some to memory.
+extern "C" __global__ void __launch_bounds__(64, 10)
+play_kernel(const Batch* batch, i64 work, i64 game, const i64* actions, const u8* mask, const i64* seeds, u8* results) {
+#if defined(CONSOLE_SHARED_ENVS)
+  extern __shared__ u64 memory[];      // an odd number of words of 64 bits for each machine: few bank conflicts
+  constexpr u32 words = sizeof(Env) / 8 | 1;
+  const u32 lanes = work == MAKE_READY ? WARP : batch->lanes;
+  Env& env = *reinterpret_cast<Env*>(memory + (threadIdx.x / WARP * lanes + threadIdx.x % WARP) * words);
+#else
   Env env;
+#endif
   if (work == MAKE_READY) {
     const i32 index = i32(blockIdx.x * blockDim.x + threadIdx.x);
     if (index < i32(START_COUNT) * batch->ready_noops) make_ready(*batch, i32(game), index, env);

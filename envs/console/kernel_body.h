@@ -43,7 +43,7 @@ struct Batch {
   u8* screens;               // screen_count pictures of screen_bytes and one more, `held`; null: none is drawn
   u8* full;                  // the last picture before it was resized: of each channel screen_bytes
   u8* stacks;                // frame_stack pictures of picture_bytes, newest last
-  u8* tasks;                 // PictureTask
+  u8* tasks;                 // what is to be done for the picture, see below
   i32* ready_of_row;         // the begun episode whose screens are still to be copied, or -1
   u32* problems;             // one word
   i32 rows, slots, lanes, reset_mode;
@@ -257,7 +257,8 @@ CONSOLE_FN void pool_row(const Batch& batch, i32 row, i32 thread, i32 threads) {
   const u32* before = reinterpret_cast<const u32*>(task & BEFORE_IS_HELD ? screens.held : shown[current ^ 1]);
   const View& view = game.view;
   for (i32 channel = 0; channel < view.channels; channel++) {
-    u32* kept = reinterpret_cast<u32*>(batch.full + (u64(row) * u32(view.channels) + u32(channel)) * u32(batch.screen_bytes));
+    const u64 plane = u64(row) * u32(view.channels) + u32(channel);
+    u32* kept = reinterpret_cast<u32*>(batch.full + plane * u32(batch.screen_bytes));
     for (i32 k = thread; k < game.setup.board.height * SCREEN_WIDTH / 4; k += threads) {
       const u32 a = newest[k], b = before[k], c = kept[k];
       u32 pixels = 0;

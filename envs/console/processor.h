@@ -68,7 +68,7 @@ CONSOLE_NOINLINE CONSOLE_FN u32 scattered_bytes(Machine& m, const Board& board, 
 }
 
 // The processor at work: its registers in local variables, beside all that it reaches. PLAIN: the cartridge
-// is 4K of ROM (2K of it are there twice).
+// is 4K of ROM (2K of it are there twice), and `bank`, `sliced` and `plain` are not looked at.
 template <bool PLAIN>
 struct Core {
   Machine& m;
@@ -76,13 +76,16 @@ struct Core {
   const Canvas& canvas;
   const u8* rom;
   PlainRange plain;
+  bool sliced;
+  u32 bank;              // place in the ROM of the 4K that are there, unless sliced
   i32 cycle;
   i32 left;              // instructions that this call may still run; 0 once the frame has ended
   u32 pc, nz, carry, overflow, decimal, interrupt;
   u8 a, x, y, sp;
 
   CONSOLE_INLINE Core(Machine& machine, const Board& b, const Canvas& c)
-      : m(machine), board(b), canvas(c), rom(b.rom), plain(plain_range(b.cartridge)), cycle(machine.frame.cycle),
+      : m(machine), board(b), canvas(c), rom(b.rom), plain(plain_range(b.cartridge)),
+        sliced(is_sliced(b.cartridge)), bank(machine.cartridge.window[0]), cycle(machine.frame.cycle),
         left(MAX_INSTRUCTIONS), pc(machine.cpu.pc), nz(machine.cpu.nz), carry(machine.cpu.carry),
         overflow(machine.cpu.overflow), decimal(machine.cpu.decimal), interrupt(machine.cpu.interrupt),
         a(machine.cpu.a), x(machine.cpu.x), y(machine.cpu.y), sp(machine.cpu.sp) {}
@@ -110,21 +113,34 @@ struct Core {
   CONSOLE_INLINE u8 read_code(u32 address) {
     if (PLAIN) return rom[address & 0xFFF];
     const u32 offset = address & 0xFFF;
-    if (offset - plain.first < plain.span) return rom[m.cartridge.window[window_of(address)] + (offset & 0x3FF)];
-    return read_cartridge(m.cartridge, board, address, cycle);
+    if (offset - plain.first < plain.span) return rom[place_of(address, offset)];
+    const u8 byte = read_cartridge(m.cartridge, board, address, cycle);
+    bank = m.cartridge.window[0];
+    return byte;
+  }
+  CONSOLE_INLINE u32 place_of(u32 address, u32 offset) const {
+    if (sliced) return m.cartridge.window[window_of(address)] + (offset & 0x3FF);
+    return bank + offset;
   }
   // A byte of the program, which may lie anywhere.
   CONSOLE_INLINE u8 fetch(u32 address) {
     if (address & 0x1000) return read_code(address);
-    return fetch_anywhere(m, board, canvas, address, cycle);
+    const u8 byte = fetch_anywhere(m, board, canvas, address, cycle);
+    bank = m.cartridge.window[0];
+    return byte;
   }
   // An instruction's bytes, the opcode lowest. In plain ROM they are loaded at once: no access there has
   // an effect. Elsewhere each byte is fetched by itself, at the cycle at which the instruction ends.
   CONSOLE_INLINE u32 instruction() {
     const u32 offset = (pc & 0x1FFF) - 0x1000;
-    if (PLAIN ? offset < 0xFFE : offset - plain.first < plain.span - 2 && (offset & 0x3FF) < 0x3FE)
-      return three_bytes(PLAIN ? rom + offset : rom + m.cartridge.window[window_of(pc)] + (offset & 0x3FF));
-    return scattered_bytes(m, board, canvas, pc, cycle);
+    if (PLAIN) {
+      if (offset < 0xFFE) return three_bytes(rom + offset);
+    } else if (offset - plain.first < plain.span - 2 && !(sliced && (offset & 0x3FF) >= 0x3FE)) {
+      return three_bytes(rom + place_of(pc, offset));
+    }
+    const u32 bytes = scattered_bytes(m, board, canvas, pc, cycle);
+    bank = m.cartridge.window[0];
+    return bytes;
   }
 
   // `waits`: a write to WSYNC halts the processor.
@@ -147,7 +163,11 @@ struct Core {
     else write_video(address, value, waits);
   }
   CONSOLE_INLINE void write(u32 address, u8 value) {
-    if (address & 0x1000) { if (!PLAIN) write_cartridge(m.cartridge, board, address, value); }
+    if (address & 0x1000) {
+      if (PLAIN) return;
+      write_cartridge(m.cartridge, board, address, value);
+      bank = m.cartridge.window[0];
+    }
     else if ((address & 0x280) == 0x80) m.ram[address & 0x7F] = value;
     else if (address & 0x80) write_riot(m.ports, address, value, cycle);
     else write_video(address, value, true);

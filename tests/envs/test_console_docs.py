@@ -14,7 +14,15 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "console.md"
 RECORDS = ROOT / "benchmarks" / "results"
-SHOWN = ("pong", "breakout", "space_invaders", "seaquest", "montezuma_revenge", "ms_pacman", "qbert")
+SHOWN = (
+    "pong",
+    "breakout",
+    "space_invaders",
+    "seaquest",
+    "montezuma_revenge",
+    "ms_pacman",
+    "qbert",
+)
 
 
 def record(name: str) -> dict[str, Any]:
