@@ -80,7 +80,8 @@ def main() -> None:
         seconds=0.4,
         repeats=3,
     )
-    report = Report("console", settings_of(chosen), with_matmul=False)
+    suffix = "" if chosen.threads == 1 else f"-{chosen.threads}-threads"
+    report = Report("console" + suffix, settings_of(chosen), with_matmul=False)
     report.settings["instructions"] = _console.instructions
     games = list_games() if chosen.games == "all" else chosen.games.split(",")
     ratios = []

@@ -134,6 +134,7 @@ def test_make_bench_runs_every_benchmark() -> None:
 
 
 TINY = {
+    "console": ("--games=pong", "--num-envs=2", "--seconds=0.02", "--repeats=2"),
     "replay": ("--capacity=200", "--large-capacity=400", "--seconds=0.01", "--repeats=2"),
     "stepping": ("--num-envs=2", "--seconds=0.05", "--repeats=2"),
     "startup": ("--repeats=1",),

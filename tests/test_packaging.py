@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -44,22 +45,26 @@ def source_files() -> list[Path]:
     found = []
     for folder, subfolders, names in os.walk(ROOT):
         subfolders[:] = [name for name in subfolders if name not in skipped]
-        found += [Path(folder, name) for name in names if not name.endswith(".pyc")]
+        found += [Path(folder, name) for name in names if not name.endswith((".pyc", ".so"))]
     return found
 
 
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def build_wheel(copy: Path, out: Path, **env: str) -> Path:
     """The wheel, built from a copy of the sources, so that the checkout stays as it is."""
-    copy = tmp_path_factory.mktemp("source") / "eightbit"
     for path in source_files():
         target = copy / path.relative_to(ROOT)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, target)
-    out = tmp_path_factory.mktemp("wheel")
-    run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "-o", out, cwd=copy)
+    run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "-o", out, cwd=copy, **env)
     (built,) = out.glob("*.whl")
     return built
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_wheel(
+        tmp_path_factory.mktemp("source") / "eightbit", tmp_path_factory.mktemp("wheel")
+    )
 
 
 def test_the_list_of_packages_is_complete() -> None:
@@ -96,7 +101,7 @@ def test_the_wheel_holds_every_module_and_data_file_of_the_rooms(wheel: Path) ->
         "eightbit/" + path.relative_to(ROOT).as_posix()
         for path in source_files()
         if f"eightbit.{path.relative_to(ROOT).parts[0]}" in rooms
-        and path.suffix in (".py", ".csv", ".json", ".safetensors")
+        and path.suffix in (".py", ".pyi", ".csv", ".cu", ".h", ".json", ".safetensors")
     }
     assert wanted <= shipped, sorted(wanted - shipped)
 
@@ -142,6 +147,11 @@ def test_the_wheel_works_without_the_checkout(wheel: Path, tmp_path: Path) -> No
     command = python.parent / "eightbit"
     assert "train" in run(command, "--help", cwd=elsewhere)
     assert "pong" in run(command, "list", "games", cwd=elsewhere)
+    code = (
+        "from eightbit.envs import make_vec; env = make_vec('pong', 1); env.reset(seed=0);"
+        "print(type(env).__name__)"
+    )
+    assert "ConsoleVectorEnv" in run(python, "-c", code, cwd=elsewhere)
     assert "nature" in run(command, "list", "backbones", cwd=elsewhere)
 
 
@@ -158,6 +168,39 @@ def test_the_wheel_installs_with_its_dependencies_in_an_empty_environment(
     options = ("--frames", "20000", "--out", "short", "--seed", "0")
     run(command, "train", "eightbit/Catch-v0", *options, cwd=tmp_path)
     assert (tmp_path / "short" / "model.safetensors").exists()
+
+
+PLAYS_ALIKE = """
+import hashlib, importlib, sys
+import eightbit.envs.console as console
+module = importlib.import_module("eightbit.envs.console." + sys.argv[1])
+console._console = sys.modules["eightbit.envs.console._console"] = module
+import numpy as np
+from eightbit.envs import make_vec
+seen = hashlib.sha256()
+for game in ("pong", "air_raid", "pitfall2"):
+    for options in ({}, {"picture": "rgb"}, {"picture": "objects", "screen_size": 0}):
+        env = make_vec(game, 2, num_threads=1, **options)
+        seen.update(env.reset(seed=3)[0].tobytes())
+        random = np.random.default_rng(0)
+        for _ in range(40):
+            actions = random.integers(0, env.single_action_space.n, 2)
+            seen.update(env.step(actions)[0].tobytes())
+print(module.instructions, seen.hexdigest())
+"""
+
+
+@pytest.mark.long
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the levels are those of x86-64")
+def test_a_portable_wheel_plays_alike_on_every_level_of_x86_64(tmp_path: Path) -> None:
+    built = build_wheel(tmp_path / "source", tmp_path / "wheel", EIGHTBIT_PORTABLE="1")
+    python = make_environment(tmp_path / "env", built)
+    code = "from eightbit.envs.console import _console as c; print(c.processor_level())"
+    best = int(run(python, "-c", code, cwd=tmp_path))
+    modules = [f"_console_v{level}" for level in range(2, best + 1)]
+    told = [run(python, "-c", PLAYS_ALIKE, name, cwd=tmp_path).split() for name in modules]
+    assert len({instructions for instructions, _ in told}) == len(modules)
+    assert len({seen for _, seen in told}) == 1
 
 
 def test_every_dependency_has_a_tested_version() -> None:

@@ -176,7 +176,9 @@ CONSOLE_FN Held hold(World& world, Env& env, const Setup& setup, const Screens& 
     const FrameOutcome frame = act(world, env, setup, screens, action, draw_all || left <= 2);
     held.reward += frame.reward;
     // The frame that ended the game is not looked at.
-    if (left <= 2 && !env.rules.over) held.exact &= frame.complete;
+    held.exact = left > 2 || env.rules.over || frame.complete;
+    // Stop at once: what a later frame drew could be seen when this one is played again.
+    if (!held.exact && !draw_all) return held;
     // An unfinished frame goes on in the same screen.
     if (left == 2 && env.machine.frame.unfinished && screens.held) {
       copy_screen(screens.picture[env.current], screens.held, setup.board);

@@ -50,13 +50,15 @@ def generated(page: str) -> str:
         ratios = sorted((ratio, game) for game, (_, _, ratio) in games.items())
         settings, machine = found["settings"], found["machine"]
         threads = f"{settings['threads']} thread" + "s" * (settings["threads"] > 1)
+        (worst, slowest), (best, fastest) = ratios[0], ratios[-1]
+        median = statistics.median(ratio for ratio, _ in ratios)
         lines += [
             f"`{found['command']}` on {machine['cores']} cores of an {machine['processor']}, "
-            f"{settings['num_envs']} environments, {threads}, frame skip 4, four screens of 84x84 in "
-            f"grey, compiled for this processor ({settings['instructions']}): in {len(games)} games "
-            f"the console steps {statistics.median(r for r, _ in ratios):.2f} times as many frames a "
-            f"second as `ale_py.AtariVectorEnv` (median; worst {ratios[0][0]:.2f} in `{ratios[0][1]}`, "
-            f"best {ratios[-1][0]:.2f} in `{ratios[-1][1]}`).",
+            f"{settings['num_envs']} environments, {threads}, frame skip 4, four screens of 84x84 "
+            f"in grey, compiled for this processor ({settings['instructions']}): in "
+            f"{len(games)} games the console steps {median:.2f} times as many frames a second as "
+            f"`ale_py.AtariVectorEnv` (median; worst {worst:.2f} in `{slowest}`, best {best:.2f} "
+            f"in `{fastest}`).",
             "",
             "| game | ale-py, frames/s | console, frames/s | ratio |",
             "| --- | --- | --- | --- |",
