@@ -145,38 +145,60 @@ class Observer {
   }
 
   // Pools the screens into `full` (channel after channel a screen) and writes the picture, channels last.
+  // `out` holds the picture that was made of `full` before, unless `anew`: rows that stay are left there.
   void observe(const View& view, Picture picture, const u8* newest, const u8* before, i32 height, u8* full,
-               u8* out) {
+               u8* out, bool anew) {
+    if (picture == KEEP_PICTURE) return;
     const i32 pixels = height * SCREEN_WIDTH;
     for (i32 c = 0; c < view.channels; c++) {
       u8* plane = full + c * pixels;
-      if (picture != KEEP_PICTURE) pool(view, c, picture, newest, before, plane, pixels);
+      for (i32 row = 0; row < height; row++) {
+        const i32 at = row * SCREEN_WIDTH;
+        const bool changes = pool_row(view, c, picture, newest + at, before + at, plane + at);
+        changed_[row] = changes || anew;
+      }
       if (view.resizes) resize(plane, view.channels, out + c);
       else for (i32 k = 0; k < pixels; k++) out[k * view.channels + c] = plane[k];
     }
   }
 
  private:
-  static void pool(const View& view, i32 c, Picture picture, const u8* __restrict newest,
-                   const u8* __restrict before, u8* __restrict plane, i32 pixels) {
-    const u8* palette = view.palette[c];
-    if (palette) {
-      for (i32 k = 0; k < pixels; k++) plane[k] = pooled_pixel(view, c, picture, newest[k], before[k], plane[k]);
-    } else if (picture == NEWEST_FRAME) {
-      std::memcpy(plane, newest, size_t(pixels));
-    } else if (picture == LAST_TWO_FRAMES) {
-      for (i32 k = 0; k < pixels; k++) plane[k] = std::max(newest[k], before[k]);
-    } else {
-      for (i32 k = 0; k < pixels; k++) plane[k] = std::max(plane[k], before[k]);
+  // Makes a row of the full picture; returns whether it differs from what was there.
+  static bool pool_row(const View& view, i32 c, Picture picture, const u8* newest, const u8* before, u8* row) {
+    u8 fresh[SCREEN_WIDTH];
+    if (view.palette[c]) {
+      for (i32 k = 0; k < SCREEN_WIDTH; k++) fresh[k] = pooled_pixel(view, c, picture, newest[k], before[k], row[k]);
+      if (!std::memcmp(row, fresh, SCREEN_WIDTH)) return false;
+      std::memcpy(row, fresh, SCREEN_WIDTH);
+      return true;
     }
+    const u8* one = picture == FRAME_BEFORE_AND_KEPT ? row : newest;
+    const u8* other = picture == NEWEST_FRAME ? newest : before;
+#if defined(__SSE4_1__)
+    __m128i differs = _mm_setzero_si128();
+    for (i32 k = 0; k < SCREEN_WIDTH; k += 16) {
+      const __m128i both = _mm_max_epu8(_mm_loadu_si128((const __m128i*)(one + k)), _mm_loadu_si128((const __m128i*)(other + k)));
+      differs = _mm_or_si128(differs, _mm_xor_si128(both, _mm_loadu_si128((const __m128i*)(row + k))));
+      _mm_storeu_si128((__m128i*)(row + k), both);
+    }
+    return !_mm_testz_si128(differs, differs);
+#else
+    for (i32 k = 0; k < SCREEN_WIDTH; k++) fresh[k] = std::max(one[k], other[k]);
+    const bool differs = std::memcmp(row, fresh, SCREEN_WIDTH);
+    std::memcpy(row, fresh, SCREEN_WIDTH);
+    return differs;
+#endif
   }
 
   void resize(const u8* plane, i32 step, u8* out) {
     sums_.forget();
     for (i32 d = 0; d < size_; d++, out += size_ * step) {
+      const i32 top = y_.first[d], count = y_.count[d];
+      bool changes = false;
+      for (i32 y = 0; y < count; y++) changes |= changed_[top + y] != 0;
+      if (!changes) continue;
       const float* weight = y_.weight.data() + y_.start[d];
-      const u8* row = plane + y_.first[d] * SCREEN_WIDTH;
-      for (i32 y = 0; y < y_.count[d]; y++, row += SCREEN_WIDTH) add_row(sums_.of(row), weight[y], y == 0);
+      for (i32 y = 0; y < count; y++) add_row(sums_.of(plane + (top + y) * SCREEN_WIDTH), weight[y], y == 0);
       if (step == 1 && sums_.in_lanes()) write_lanes(out);
       else for (i32 k = 0; k < size_; k++) out[k * step] = rounded(total_[place_[k]]);
     }
@@ -230,6 +252,7 @@ class Observer {
   i32 size_;
   std::vector<float> total_;
   std::vector<i32> place_;
+  u8 changed_[MAX_SCREEN_HEIGHT] = {};
 };
 
 }  // namespace console

@@ -22,7 +22,8 @@ inline long process_id() {
 }
 
 // Runs `work(row, thread)` for each row. Threads take the next row that nobody has, since games take
-// differently long. A forked process has none of its parent's threads: Pool::alive tells.
+// differently long, and look for work a moment longer than they need before they sleep: waking one takes
+// as long as a frame or two. A forked process has none of its parent's threads: Pool::alive tells.
 class Pool {
  public:
   using Work = std::function<void(int row, int thread)>;
@@ -59,26 +60,43 @@ class Pool {
   // Takes rows in the calling thread too, until none is left.
   void help(int thread) { take_rows(thread); }
   void wait() {
+    if (spin([this] { return busy_ == 0; })) return;
     std::unique_lock<std::mutex> lock(mutex_);
     done_.wait(lock, [this] { return busy_ == 0; });
   }
 
  private:
+  template <class Condition>
+  static bool spin(Condition condition) {
+    for (int k = 0; k < 1000; k++) {
+      if (condition()) return true;
+      relax();
+    }
+    return false;
+  }
+  static void relax() {
+#if defined(__x86_64__) && defined(__GNUC__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__) && defined(__GNUC__)
+    asm volatile("yield");
+#endif
+  }
   void take_rows(int thread) {
     for (int row; (row = next_.fetch_add(1)) < rows_;) work_(row, thread);
   }
   void run(int thread) {
     unsigned long round = 0;
     for (;;) {
-      {
+      if (!spin([&] { return stop_ || round_ != round; })) {
         std::unique_lock<std::mutex> lock(mutex_);
         wake_.wait(lock, [&] { return stop_ || round_ != round; });
-        if (stop_) return;
-        round = round_;
       }
+      if (stop_) return;
+      round = round_;
       take_rows(thread);
+      if (--busy_ > 0) continue;
       std::lock_guard<std::mutex> lock(mutex_);
-      if (--busy_ == 0) done_.notify_all();
+      done_.notify_all();
     }
   }
 
@@ -87,10 +105,10 @@ class Pool {
   std::mutex mutex_;
   std::condition_variable wake_, done_;
   Work work_;
-  std::atomic<int> next_{0};
-  int rows_ = 0, busy_ = 0;
-  unsigned long round_ = 0;
-  bool stop_ = false;
+  std::atomic<int> next_{0}, busy_{0};
+  std::atomic<unsigned long> round_{0};
+  std::atomic<bool> stop_{false};
+  int rows_ = 0;
 };
 
 }  // namespace console

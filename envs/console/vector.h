@@ -184,14 +184,14 @@ class Engine {
     for (const std::string& error : errors_) if (!error.empty()) throw ModeError(error);
   }
 
-  void observe(Row& row, i32 thread, Picture picture, bool held) {
+  void observe(Row& row, i32 thread, Picture picture, bool held, bool anew) {
     SharedGame& game = *row.game;
     const size_t older = row.stack.size() - picture_bytes_;
     if (older) std::memmove(row.stack.data(), row.stack.data() + picture_bytes_, older);
     u8* const* shown = options_.shows_objects ? row.screens.objects : row.screens.picture;
     const u8* before = held ? row.screens.held : shown[row.env.current ^ 1];
     observers_[thread][row.game_index]->observe(game.view, picture, shown[row.env.current], before,
-                                                game.setup.board.height, row.full.data(), row.stack.data() + older);
+                                                game.setup.board.height, row.full.data(), row.stack.data() + older, anew);
   }
 
   void begin(Row& row, i32 thread) {
@@ -203,7 +203,7 @@ class Engine {
       begin_episode(world, row.env, setup, row.screens);
     }
     std::fill(row.stack.begin(), row.stack.end(), u8(0));
-    observe(row, thread, NEWEST_FRAME, false);
+    observe(row, thread, NEWEST_FRAME, false, true);
   }
 
   void reset_row(i32 index, i32 thread, bool wanted, i64 seed, const Outputs& out) {
@@ -239,7 +239,7 @@ class Engine {
         LazyCounterWorld world = counter_world(row);
         result = console::step(world, row.env, before, setup, row.screens, i32(action));
       }
-      observe(row, thread, result.picture, result.held);
+      observe(row, thread, result.picture, result.held, false);
       if (row.env.ended && options_.autoreset == SAME_STEP) {
         std::memcpy(out.finals + index * observation_bytes(), row.stack.data(), observation_bytes());
         begin(row, thread);

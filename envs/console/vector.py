@@ -283,8 +283,8 @@ class ConsoleVectorEnv(VectorEnv):
             arrays["finals"] = np.empty(self.observation_space.shape or (), np.uint8)
         arrays["rewards"] = np.empty(n, np.float32)
         arrays["executed"] = np.empty(n, np.int64)
-        arrays.update({name: np.empty(n, np.int32) for name in _INT32})
-        arrays.update({name: np.empty(n, np.uint8) for name in _FLAGS})
+        arrays.update(zip(_INT32, np.empty((len(_INT32), n), np.int32), strict=True))
+        arrays.update(zip(_FLAGS, np.empty((len(_FLAGS), n), np.uint8), strict=True))
         return arrays
 
     def _observations(self) -> np.ndarray:
@@ -308,7 +308,7 @@ class ConsoleVectorEnv(VectorEnv):
         infos: dict[str, Any] = {name: arrays[name] for name in _INT32}
         infos["life_lost"] = arrays["life_lost"].view(np.bool_)
         infos["executed_action"] = arrays["executed"]
-        return {**infos, **{f"_{name}": mask.copy() for name in infos}}
+        return {**infos, **dict.fromkeys([f"_{name}" for name in infos], mask.copy())}
 
 
 def row_games(games: str | Sequence[str], num_envs: int) -> list[str]:
