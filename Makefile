@@ -19,6 +19,7 @@ DEMO_MINUTES ?= 10
 DEMO_SEED ?= 0
 DEMO_RUN ?= runs/demo
 DEMO_VIDEO := $(DEMO_RUN)/videos/$(DEMO_GAME).mp4
+FUZZ_SECONDS ?= 3600
 PYTEST_WORKERS ?= 2
 PYTEST_ARGS ?=
 
@@ -29,7 +30,7 @@ endif
 # One thread for each test process: two processes share two cores better than four threads do.
 TEST_ENV := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE=1
 
-.PHONY: help install demo test test-long lint format bench clean
+.PHONY: help install demo test test-long lint format bench fuzz clean
 
 help:
 	@echo "make demo       an agent learns $(DEMO_GAME) from pixels in $(DEMO_MINUTES) minutes; ends with a video"
@@ -37,11 +38,14 @@ help:
 	@echo "make test-long  all tests"
 	@echo "make lint       ruff and mypy only"
 	@echo "make bench      side-by-side measurements against peers (about half an hour, alone)"
+	@echo "make fuzz       plays random programs on the console under sanitizers (an hour)"
 	@echo "make clean      removes $(VENV) and everything built; keeps runs/"
 
 install: $(VENV)/.installed
 
-$(VENV)/.installed: pyproject.toml constraints.txt
+CONSOLE := $(wildcard envs/console/*.h envs/console/*.cpp)
+
+$(VENV)/.installed: pyproject.toml setup.py constraints.txt $(CONSOLE)
 	$(PYTHON) -c 'import sys; sys.version_info >= (3, 10) or sys.exit("EightBit needs Python 3.10 or later; choose one with PYTHON=python3.12")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 ifneq ($(TORCH_INDEX),)
@@ -87,9 +91,22 @@ test-long: lint
 bench: $(VENV)/.installed-bench
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/stepping.py
+	$(BIN)/python benchmarks/console.py --threads 1
+	$(BIN)/python benchmarks/console.py --threads 2 --num-envs 16
 	$(BIN)/python benchmarks/replay.py
 	$(BIN)/python benchmarks/memory.py
 	$(BIN)/python benchmarks/training.py
+
+# What is inlined always would be compiled for ten minutes with all the checks in it.
+FUZZ_FLAGS := -O1 -g1 -std=c++17 -fwrapv -ffp-contract=off -pthread -Dalways_inline= -Wall -Wextra \
+	-D_GLIBCXX_ASSERTIONS -D_GLIBCXX_SANITIZE_VECTOR -fsanitize=address,undefined -fno-sanitize-recover=all
+
+build/console_fuzz: $(wildcard tests/envs/*.cpp tests/envs/*.h envs/console/*.h)
+	mkdir -p $(dir $@)
+	$(CXX) $(FUZZ_FLAGS) -Ienvs/console tests/envs/console_fuzz.cpp -o $@
+
+fuzz: build/console_fuzz
+	$< $(FUZZ_SECONDS)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis

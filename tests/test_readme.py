@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import statistics
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,7 @@ def speed_rows() -> list[tuple[str, str, str]]:
     speed, steps = _ratios("training"), _values("training")
     memory, startup, replay = (_values(name) for name in ("memory", "startup", "replay"))
     stepping = _ratios("stepping")
+    games, paired = (list(_ratios(name).values()) for name in ("console", "console-2-threads"))
     preset = steps["ours, preset fast"]
     return [
         (
@@ -100,7 +102,13 @@ def speed_rows() -> list[tuple[str, str, str]]:
             _link(BENCHMARKS, "memory.json"),
         ),
         (
-            "environments, 32 in step",
+            f"games of Atari, frames per second, median of {len(games)}",
+            f"{statistics.median(games):.2f} x ale-py's vectorizer with one thread "
+            f"(worst game {min(games):.2f}), {statistics.median(paired):.2f} x with two",
+            _link(BENCHMARKS, "console.json"),
+        ),
+        (
+            "Pong, 32 in step",
             f"{stepping['ours to ale-py, 32 environments']:.2f} x ale-py's vectorizer, "
             f"{stepping['ours to SB3, 32 environments']:.1f} x SB3's wrappers",
             _link(BENCHMARKS, "stepping.json"),
