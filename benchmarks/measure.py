@@ -210,7 +210,7 @@ class Report:
             "schema": SCHEMA,
             "benchmark": self.benchmark,
             "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            "command": shlex.join(["python", f"benchmarks/{self.benchmark}.py", *sys.argv[1:]]),
+            "command": shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]]),
             "commit": commit(),
             "machine": self.machine,
             "versions": versions(),
