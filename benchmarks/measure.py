@@ -206,11 +206,12 @@ class Report:
             }
             for one in self.ratios
         ]
+        script = f"benchmarks/{Path(sys.argv[0]).name}"
         return {
             "schema": SCHEMA,
             "benchmark": self.benchmark,
             "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            "command": shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]]),
+            "command": shlex.join(["python", script, *sys.argv[1:]]),
             "commit": commit(),
             "machine": self.machine,
             "versions": versions(),

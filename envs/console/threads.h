@@ -23,7 +23,8 @@ inline long process_id() {
 
 // Runs `work(row, thread)` for each row. Threads take the next row that nobody has, since games take
 // differently long, and look for work a moment longer than they need before they sleep: waking one takes
-// as long as a frame or two. A forked process has none of its parent's threads: Pool::alive tells.
+// as long as a frame or two. A forked process has none of its parent's threads: Pool::alive
+// tells, and such a pool is left as it is, never destroyed.
 class Pool {
  public:
   using Work = std::function<void(int row, int thread)>;
@@ -32,10 +33,6 @@ class Pool {
     for (int k = 0; k < threads; k++) threads_.emplace_back([this, k] { run(k); });
   }
   ~Pool() {
-    if (!alive()) {
-      for (std::thread& thread : threads_) thread.detach();
-      return;
-    }
     {
       std::lock_guard<std::mutex> lock(mutex_);
       stop_ = true;

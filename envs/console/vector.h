@@ -62,6 +62,9 @@ class Engine {
       for (auto& row : rows_) if (row->game == games_[k].get()) row->game_index = i32(k);
   }
 
+  ~Engine() { forget_foreign_pool(); }
+  Engine(const Engine&) = delete;
+
   i32 size() const { return i32(rows_.size()); }
   bool needs_finals() const { return options_.autoreset == SAME_STEP; }
   // Throws std::out_of_range when an action is none of the row's game.
@@ -111,14 +114,15 @@ class Engine {
     reader.take(bytes.data(), bytes.size());
     reader.take(full.data(), full.size());
     reader.take(stack.data(), stack.size());
+    std::mt19937 generators[3];
     if (options_.ale_random) {
       std::istringstream words(reader.take_text());
-      std::mt19937 generators[3];
       for (std::mt19937& g : generators) words >> g;
       if (!words) throw StateError("its random generators are damaged");
-      for (i32 k = 0; k < 3; k++) r.ale.generator(k) = generators[k];
     }
     reader.end();
+    // All of it is good: only now does the row change.
+    for (i32 k = 0; options_.ale_random && k < 3; k++) r.ale.generator(k) = generators[k];
     r.env = reader.env();
     r.bytes.swap(bytes);
     r.full.swap(full);
@@ -173,12 +177,16 @@ class Engine {
       tell_errors();
       return;
     }
-    if (pool_ && !pool_->alive()) (void)pool_.release();  // the parent's: its threads are not in this process
+    forget_foreign_pool();
     if (!pool_ || pool_->size() != wanted) pool_ = std::make_unique<Pool>(wanted);
     pool_->start(size(), guarded);
     if (!waits) return;
     pool_->help(wanted);
     recv();
+  }
+  // The pool of a forked process's parent: its threads are not here, and its locks would wait for them.
+  void forget_foreign_pool() {
+    if (pool_ && !pool_->alive()) (void)pool_.release();
   }
   void tell_errors() {
     for (const std::string& error : errors_) if (!error.empty()) throw ModeError(error);

@@ -200,16 +200,30 @@ class ConsoleVectorEnv(VectorEnv):
         Raises:
             EightBitError: it is damaged, or of other games or options.
         """
-        sizes = np.asarray(state["sizes"], np.int64).reshape(-1)
-        rows = np.asarray(state["rows"], np.uint8).reshape(-1)
+        self._check_idle()
+        try:
+            sizes = np.asarray(state["sizes"], np.int64).reshape(-1)
+            rows = np.asarray(state["rows"], np.uint8).reshape(-1)
+            actions = np.array(state["actions"], np.int64).reshape(self.num_envs)
+        except (KeyError, TypeError, ValueError):
+            raise EightBitError("this is no state of these games: parts are missing.") from None
         if len(sizes) != self.num_envs or sizes.min() < 0 or sizes.sum() != len(rows):
             raise EightBitError(
                 f"the state is of {len(sizes)} environments, these are {self.num_envs}; "
                 "make them as those were made."
             )
-        for row, piece in enumerate(np.split(rows, np.cumsum(sizes)[:-1])):
-            self.set_row_state(row, piece.tobytes())
-        self._actions = np.array(state["actions"], np.int64)
+        begun, kept = self._was_reset, []
+        try:
+            for row, piece in enumerate(np.split(rows, np.cumsum(sizes)[:-1])):
+                if begun:
+                    kept.append(self.row_state(row))
+                self.set_row_state(row, piece.tobytes())
+        except EightBitError:
+            for row, earlier in enumerate(kept):
+                self.set_row_state(row, earlier)
+            self._was_reset = begun
+            raise
+        self._actions = actions
         return self._observations()
 
     def row_state(self, row: int) -> bytes:
