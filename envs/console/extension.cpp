@@ -160,12 +160,14 @@ PYBIND11_MODULE(CONSOLE_MODULE, module) {
   py::class_<Engine>(module, "Engine", py::module_local())
       .def(py::init([](std::vector<std::shared_ptr<SharedGame>> games, const std::vector<i32>& rows, i32 frame_stack,
                        i32 threads, i32 autoreset, bool ale_random, bool shows_objects, bool records) {
-        return std::make_unique<Engine>(std::move(games), rows, EngineOptions{frame_stack, threads, autoreset, ale_random,
+        return std::make_unique<Engine>(std::move(games), rows, EngineOptions{frame_stack, threads, autoreset,
+                                                                              ale_random,
                                                                               shows_objects, records});
       }), py::arg("games"), py::arg("rows"), py::kw_only(), py::arg("frame_stack"), py::arg("threads"),
            py::arg("autoreset"), py::arg("ale_random"), py::arg("shows_objects"), py::arg("records"))
       .def("reset", [](Engine& self, const Array<u8>& mask, const Array<i64>& seeds, const py::dict& arrays) {
-        if (mask.size() != self.size() || seeds.size() != self.size()) throw py::value_error("a row for each environment");
+        if (mask.size() != self.size() || seeds.size() != self.size())
+          throw py::value_error("a row for each environment");
         const Outputs out = outputs_of(self, arrays);
         py::gil_scoped_release release;
         self.reset(mask.data(), seeds.data(), out);
@@ -221,6 +223,7 @@ PYBIND11_MODULE(CONSOLE_MODULE, module) {
       .def_property_readonly("lives", [](const Console& self) { return self.env().rules.lives; })
       .def_property_readonly("score", [](const Console& self) { return self.env().rules.score; })
       .def_property_readonly("frame_number", [](const Console& self) { return self.env().frame_number; })
-      .def_property_readonly("episode_frame_number", [](const Console& self) { return self.env().episode_frame_number; })
+      .def_property_readonly("episode_frame_number",
+                             [](const Console& self) { return self.env().episode_frame_number; })
       .def_property_readonly("cycle", [](const Console& self) { return self.env().machine.frame.cycle; });
 }

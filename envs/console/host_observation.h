@@ -84,7 +84,8 @@ class RowSums {
   void sum_plainly() {
     for (i32 k = 0; k < size_; k++) {
       float sum = 0.0f;
-      for (i32 t = 0; t < taps_ && first_[k] + t < SCREEN_WIDTH; t++) sum += row_[first_[k] + t] * weights_[k * taps_ + t];
+      for (i32 t = 0; t < taps_ && first_[k] + t < SCREEN_WIDTH; t++)
+        sum += row_[first_[k] + t] * weights_[k * taps_ + t];
       sums_[k] = sum;
     }
   }
@@ -177,7 +178,8 @@ class Observer {
 #if defined(__SSE4_1__)
     __m128i differs = _mm_setzero_si128();
     for (i32 k = 0; k < SCREEN_WIDTH; k += 16) {
-      const __m128i both = _mm_max_epu8(_mm_loadu_si128((const __m128i*)(one + k)), _mm_loadu_si128((const __m128i*)(other + k)));
+      const __m128i both = _mm_max_epu8(_mm_loadu_si128((const __m128i*)(one + k)),
+                                        _mm_loadu_si128((const __m128i*)(other + k)));
       differs = _mm_or_si128(differs, _mm_xor_si128(both, _mm_loadu_si128((const __m128i*)(row + k))));
       _mm_storeu_si128((__m128i*)(row + k), both);
     }

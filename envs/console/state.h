@@ -40,7 +40,8 @@ inline bool is_plausible(const Env& env, const Setup& setup) {
   bool good = within(m.frame.cycle, -cycles, cycles) && within(m.frame.origin, -75, 0) &&
               m.frame.cycle >= m.frame.origin && within(m.frame.ended, 0, 1) && within(m.frame.unfinished, 0, 1);
   good = good && m.cpu.carry <= 1 && within(m.ports.timer, 0, 255) &&
-         (m.ports.timer_shift == 0 || m.ports.timer_shift == 3 || m.ports.timer_shift == 6 || m.ports.timer_shift == 10);
+         (m.ports.timer_shift == 0 || m.ports.timer_shift == 3 || m.ports.timer_shift == 6 ||
+          m.ports.timer_shift == 10);
   good = good && (v.row0_line == 0 || v.row0_line == board.first_line) && v.line_start % LINE_CLOCKS == 0 &&
          v.line_start >= v.row0_line * LINE_CLOCKS && within(v.drawn - v.line_start, 0, LINE_CLOCKS) &&
          within(v.line_start, 0, (board.first_line + board.height) * LINE_CLOCKS) && within(v.seen, -clocks, clocks) &&
@@ -53,7 +54,8 @@ inline bool is_plausible(const Env& env, const Setup& setup) {
     for (u32 window : m.cartridge.window)
       good = good && window % 0x400 == 0 && window + 0x400 <= board.rom_size;
   good = good && within(env.kept_action, 0, ACTION_COUNT - 1) && env.current <= 1 && within(env.frames, 0, 1 << 30) &&
-         within(env.paddle[0], 0, 1 << 20) && within(env.paddle[1], 0, 1 << 20) && within(env.draw_all, 0, DRAW_ALL_STEPS) &&
+         within(env.paddle[0], 0, 1 << 20) && within(env.paddle[1], 0, 1 << 20) &&
+         within(env.draw_all, 0, DRAW_ALL_STEPS) &&
          within(env.frame_number, 0, 1 << 30) && within(env.episode_frame_number, 0, 1 << 30);
   const double clock = m.cartridge.dpc.music_clock;
   return good && clock > -1e6 && clock < 1e6;

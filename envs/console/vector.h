@@ -50,12 +50,14 @@ class Engine {
       : games_(std::move(games)), options_(options) {
     const SharedGame& first = *games_.at(0);
     picture_bytes_ = size_t(first.view.rows) * first.view.columns * first.view.channels;
-    for (i32 game : game_of_row) rows_.push_back(std::make_unique<Row>(games_.at(game).get(), options_, picture_bytes_));
+    for (i32 game : game_of_row)
+      rows_.push_back(std::make_unique<Row>(games_.at(game).get(), options_, picture_bytes_));
     for (i32 t = 0; t < std::max(options_.threads, 1); t++) {
       held_.emplace_back(MAX_SCREEN_HEIGHT * SCREEN_WIDTH / 8);
       observers_.emplace_back();
       for (auto& game : games_)
-        observers_.back().push_back(std::make_unique<Observer>(game->x, game->y, game->view.resizes ? game->view.rows : 1));
+        observers_.back().push_back(
+            std::make_unique<Observer>(game->x, game->y, game->view.resizes ? game->view.rows : 1));
     }
     errors_.resize(observers_.size());
     for (size_t k = 0; k < games_.size(); k++)
@@ -199,7 +201,8 @@ class Engine {
     u8* const* shown = options_.shows_objects ? row.screens.objects : row.screens.picture;
     const u8* before = held ? row.screens.held : shown[row.env.current ^ 1];
     observers_[thread][row.game_index]->observe(game.view, picture, shown[row.env.current], before,
-                                                game.setup.board.height, row.full.data(), row.stack.data() + older, anew);
+                                                game.setup.board.height, row.full.data(), row.stack.data() + older,
+                                                anew);
   }
 
   void begin(Row& row, i32 thread) {

@@ -136,7 +136,8 @@ CONSOLE_NOINLINE CONSOLE_FN void advance(Video& v, const Board& board, const Can
   for (;;) {
     const i32 to = clock - v.line_start < LINE_CLOCKS ? clock - v.line_start : LINE_CLOCKS;
     const bool whole = from == 0 && !v.blank_left;
-    if (to > BLANK_CLOCKS) make_piece(v, board, canvas, from > BLANK_CLOCKS ? from - BLANK_CLOCKS : 0, to - BLANK_CLOCKS);
+    const i32 left = from > BLANK_CLOCKS ? from - BLANK_CLOCKS : 0;
+    if (to > BLANK_CLOCKS) make_piece(v, board, canvas, left, to - BLANK_CLOCKS);
     // The end of the line itself belongs to the next call: an access there comes before it.
     if (clock - v.line_start <= LINE_CLOCKS) return;
     v.line_start += LINE_CLOCKS;
