@@ -122,6 +122,7 @@ PYBIND11_MODULE(CONSOLE_MODULE, module) {
     return names;
   });
   py::register_local_exception<ModeError>(module, "ModeError", PyExc_RuntimeError);
+  py::register_local_exception<BusyError>(module, "BusyError", PyExc_RuntimeError);
   py::register_local_exception<StateError>(module, "StateError", PyExc_ValueError);
 
   py::class_<RulesOf>(module, "Rules", py::module_local())
@@ -188,16 +189,20 @@ PYBIND11_MODULE(CONSOLE_MODULE, module) {
       .def("state", [](const Engine& self, i32 row) { return py::bytes(self.state(row)); })
       .def("set_state", [](Engine& self, i32 row, const std::string& state) { self.set_state(row, state); })
       .def("stack", [](const Engine& self, i32 row) {
+        const Engine::Use use(self);
         return bytes_array(self.stack(row).data(), {py::ssize_t(self.observation_bytes())});
       })
       .def("report", [](const Engine& self, i32 row) {
+        const Engine::Use use(self);
         const Env& env = self.env(row);
         return py::make_tuple(env.rules.lives, env.frame_number, env.episode_frame_number, bool(env.ended));
       })
       .def("pieces", [](const Engine& self, i32 row) {
+        const Engine::Use use(self);
         return pieces_of(self.env(row), self.screens(row), self.game(row).setup.board);
       })
       .def("recorded", [](const Engine& self, i32 row) {
+        const Engine::Use use(self);
         const Recorder& r = self.recorder(row);
         const i32 height = self.game(row).setup.board.height;
         return py::make_tuple(bytes_array(r.screens.data(), {r.frames, height, SCREEN_WIDTH}),

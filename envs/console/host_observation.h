@@ -220,8 +220,8 @@ class Observer {
 
   // Rounds the sums of a row, and puts its four parts, which are lanes, one behind the other.
   void write_lanes(u8* out) {
-    const i32 part = size_ / LANES;
 #if defined(__SSE4_1__)
+    const i32 part = size_ / LANES;
     if (part >= 4) {
       const __m128i by_lane = _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
       for (i32 k = 0; k < part; k += 4) {

@@ -6,6 +6,7 @@
 // with the limits of NTSC and no paddle moved; then another system reset. Sticky actions have their own
 // generator, seeded with the environment's seed at loading, and draw twice a frame (for two players).
 #pragma once
+#include <algorithm>
 #include <memory>
 #include <mutex>
 #include <random>
@@ -64,7 +65,8 @@ class AleWorld {
     for (u8& byte : env.machine.ram) byte = u8(system_());
     system_();
     Setup detection = setup;
-    set_lines(detection.board, setup.board.first_line, setup.board.colour_loss ? 210 : setup.board.height, 290);
+    const i32 height = setup.board.colour_loss ? std::min(setup.board.height, 210) : setup.board.height;
+    set_lines(detection.board, setup.board.first_line, height, 290);
     detection.board.colour_loss = 0;
     reset_system(env, detection, screens, system_());
     for (i32 k = 0; k < RESET_FRAMES; k++) emulate(env, detection, screens, NOOP, false, false, false);

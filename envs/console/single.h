@@ -7,7 +7,7 @@ namespace console {
 class Console {
  public:
   explicit Console(std::shared_ptr<SharedGame> game)
-      : game_(std::move(game)), setup_(game_->setup), world_(game_->opening), random_(1) {
+      : game_(given(std::move(game))), setup_(game_->setup), world_(game_->opening), random_(1) {
     const size_t screen = size_t(setup_.board.height) * SCREEN_WIDTH;
     bytes_.assign(screen * 4, 0);
     screens_ = {{bytes_.data(), bytes_.data() + screen}, {nullptr, nullptr}, nullptr};
@@ -57,6 +57,10 @@ class Console {
   }
 
  private:
+  static std::shared_ptr<SharedGame> given(std::shared_ptr<SharedGame> game) {
+    if (!game) throw std::invalid_argument("a game is missing");
+    return game;
+  }
   std::shared_ptr<SharedGame> game_;
   Setup setup_;
   AleWorld world_;

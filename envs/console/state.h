@@ -57,6 +57,9 @@ inline bool is_plausible(const Env& env, const Setup& setup) {
          within(env.paddle[0], 0, 1 << 20) && within(env.paddle[1], 0, 1 << 20) &&
          within(env.draw_all, 0, DRAW_ALL_STEPS) &&
          within(env.frame_number, 0, 1 << 30) && within(env.episode_frame_number, 0, 1 << 30);
+  const i64 most = i64(1) << 28;
+  good = good && within(env.rules.score, -most, most) && within(env.rules.lives, -most, most);
+  for (i32 number : env.rules.memory) good = good && within(number, -most, most);
   const double clock = m.cartridge.dpc.music_clock;
   return good && clock > -1e6 && clock < 1e6;
 }

@@ -44,11 +44,21 @@ struct Outputs {
   i64* executed;
 };
 
+struct BusyError : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
+// One thread at a time may use an engine; a second one is told so, and harms nothing.
 class Engine {
  public:
+  enum Usage : i32 { IDLE, USED, SENT };
+
   Engine(std::vector<std::shared_ptr<SharedGame>> games, const std::vector<i32>& game_of_row, EngineOptions options)
       : games_(std::move(games)), options_(options) {
+    for (const auto& game : games_) if (!game) throw std::invalid_argument("a game is missing");
     const SharedGame& first = *games_.at(0);
+    for (const auto& game : games_)
+      if (options_.shows_objects && !game->setup.draw_objects) throw std::invalid_argument("objects are not drawn");
     picture_bytes_ = size_t(first.view.rows) * first.view.columns * first.view.channels;
     for (i32 game : game_of_row)
       rows_.push_back(std::make_unique<Row>(games_.at(game).get(), options_, picture_bytes_));
@@ -79,19 +89,40 @@ class Engine {
 
   // Begins new episodes in the rows of `mask`. A seed of -1 leaves a row's generators as they are.
   void reset(const u8* mask, const i64* seeds, const Outputs& out) {
+    const Use use(*this);
     run(true, [=](i32 row, i32 thread) { reset_row(row, thread, mask[row], seeds[row], out); });
   }
   void step(const i64* actions, const Outputs& out) {
+    const Use use(*this);
     run(true, [=](i32 row, i32 thread) { step_row(row, thread, actions[row], out); });
   }
   // Starts a step in the background; `recv` waits for it. The arrays must live until then.
   void send(const i64* actions, const Outputs& out) {
+    const Use use(*this, SENT);
     run(false, [=](i32 row, i32 thread) { step_row(row, thread, actions[row], out); });
   }
   void recv() {
-    if (pool_) pool_->wait();
+    enter(SENT, USED);
+    const bool ours = pool_ && pool_->alive();
+    if (ours) pool_->wait();
+    use_ = IDLE;
+    if (!ours) throw BusyError("the process that sent the step has to receive it");
     tell_errors();
   }
+
+  // Holds the engine for one thread while it lives; throws BusyError where another one has it.
+  class Use {
+   public:
+    explicit Use(const Engine& engine, i32 afterwards = IDLE) : engine_(engine), afterwards_(afterwards) {
+      engine.enter(IDLE, USED);
+    }
+    ~Use() { engine_.use_ = afterwards_; }
+    Use(const Use&) = delete;
+
+   private:
+    const Engine& engine_;
+    i32 afterwards_;
+  };
 
   const Env& env(i32 row) const { return rows_.at(row)->env; }
   const Screens& screens(i32 row) const { return rows_.at(row)->screens; }
@@ -100,6 +131,7 @@ class Engine {
   const std::vector<u8>& stack(i32 row) const { return rows_.at(row)->stack; }
 
   std::string state(i32 row) const {
+    const Use use(*this);
     const Row& r = *rows_.at(row);
     StateWriter writer(r.game->setup.board, r.env);
     writer.add(r.bytes.data(), r.bytes.size());
@@ -110,6 +142,7 @@ class Engine {
   }
   // Throws StateError and leaves the row as it was when the text is no state of such a row.
   void set_state(i32 row, const std::string& text) {
+    const Use use(*this);
     Row& r = *rows_.at(row);
     StateReader reader(text, r.game->setup);
     std::vector<u8> bytes(r.bytes.size()), full(r.full.size()), stack(r.stack.size());
@@ -133,6 +166,11 @@ class Engine {
   }
 
  private:
+  void enter(Usage from, Usage to) const {
+    i32 found = from;
+    if (!use_.compare_exchange_strong(found, to)) throw BusyError("another thread is using these environments");
+  }
+
   struct Row {
     Row(SharedGame* shared, const EngineOptions& options, size_t picture_bytes)
         : game(shared), ale(shared->opening, &shared->setup.board, options.records ? &recorder : nullptr) {
@@ -184,7 +222,8 @@ class Engine {
     pool_->start(size(), guarded);
     if (!waits) return;
     pool_->help(wanted);
-    recv();
+    pool_->wait();
+    tell_errors();
   }
   // The pool of a forked process's parent: its threads are not here, and its locks would wait for them.
   void forget_foreign_pool() {
@@ -279,6 +318,7 @@ class Engine {
   std::vector<std::vector<u64>> held_;   // for each thread a screen
   std::vector<std::string> errors_;
   std::unique_ptr<Pool> pool_;
+  mutable std::atomic<i32> use_{IDLE};
 };
 
 }  // namespace console

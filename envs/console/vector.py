@@ -231,7 +231,7 @@ class ConsoleVectorEnv(VectorEnv):
         self._check_idle()
         if not self._was_reset:
             raise UsageError("the games have not begun; call reset() first.")
-        return bytes(self._console.state(row))
+        return bytes(self._run("state", row))
 
     def set_row_state(self, row: int, state: bytes) -> np.ndarray:
         """Puts a console into an earlier state; returns its observation.
@@ -243,32 +243,31 @@ class ConsoleVectorEnv(VectorEnv):
 
         self._check_idle()
         try:
-            self._console.set_state(row, state)
+            self._run("set_state", row, state)
         except _console.StateError as error:
             raise EightBitError(f"this is no state of these games: {error}.") from None
-        self._ended[row] = self._console.report(row)[3]
+        self._ended[row] = self._run("report", row)[3]
         self._was_reset = True
-        return self._console.stack(row).reshape(self.single_observation_space.shape)
+        stack: np.ndarray = self._run("stack", row)
+        return stack.reshape(self.single_observation_space.shape)
 
     def pieces(self, row: int) -> dict[str, np.ndarray]:
         """Returns copies of what a console holds: `ram` (128,), `cartridge_ram` (128,), `screen`
         (height, 160) of the last frame that was drawn, `sound` (6,), all uint8, and with
         `picture="objects"` the plane `objects` (height, 160)."""
         self._check_idle()
-        return dict(self._console.pieces(row))
+        return dict(self._run("pieces", row))
 
     def recorded(self, row: int) -> tuple[np.ndarray, np.ndarray]:
         """Returns what each frame of the last step or reset showed, (frames, height, 160) uint8,
         and its sound registers, (frames, 6) uint8; empty without `record_frames`."""
         self._check_idle()
-        screens, sounds = self._console.recorded(row)
+        screens, sounds = self._run("recorded", row)
         return screens, sounds
 
     def close_extras(self, **kwargs: Any) -> None:
         """Ends the threads."""
-        if self._engine is not None and self._sent:
-            self._engine.recv()
-        self._engine = None
+        self._engine = None  # which waits for a step that is under way
 
     def _check_idle(self) -> None:
         if self._sent:
@@ -282,13 +281,15 @@ class ConsoleVectorEnv(VectorEnv):
             raise UsageError(f'games {rows} have ended; call reset(options={{"reset_mask": ...}}).')
         return check_actions(actions, self.num_envs, int(self.single_action_space.n))  # type: ignore[attr-defined]  # Discrete
 
-    def _run(self, verb: str, *arguments: Any) -> None:
+    def _run(self, verb: str, *arguments: Any) -> Any:
         from . import _console
 
         try:
-            getattr(self._console, verb)(*arguments)
+            return getattr(self._console, verb)(*arguments)
         except _console.ModeError as error:
             raise EightBitError(f"{error}; is the ROM the right one?") from None
+        except _console.BusyError as error:
+            raise EightBitError(f"{error}; make some for each.") from None
 
     def _fresh_arrays(self) -> dict[str, np.ndarray]:
         n = self.num_envs
@@ -302,7 +303,7 @@ class ConsoleVectorEnv(VectorEnv):
         return arrays
 
     def _observations(self) -> np.ndarray:
-        rows = [self._console.stack(row) for row in range(self.num_envs)]
+        rows = [self._run("stack", row) for row in range(self.num_envs)]
         return np.stack(rows).reshape(self.observation_space.shape or ())
 
     def _result(

@@ -331,6 +331,52 @@ def test_two_vectors_in_two_threads_do_not_disturb_each_other():
     assert [together[1], together[2]] == alone
 
 
+def test_threads_that_share_an_environment_are_told_so_and_harm_nothing():
+    env, alone = (vector("pong", 4, num_threads=3) for _ in range(2))
+    for one in (env, alone):
+        one.reset(seed=1)
+    told: list[str] = []
+
+    def use(number: int) -> None:
+        for _ in range(150):
+            try:
+                if number == 2:
+                    env.row_state(0)
+                elif number == 3:
+                    env.set_row_state(1, env.row_state(0))
+                else:
+                    env.step(np.zeros(4, np.int64))
+            except EightBitError as error:
+                told.append(str(error))
+
+    threads = [threading.Thread(target=use, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert any("another thread is using these environments" in text for text in told)
+    for one in (env, alone):
+        one.reset(seed=7)
+    assert digest(env, 20) == digest(alone, 20)
+
+
+def test_the_extension_refuses_what_is_no_game():
+    with pytest.raises(ValueError, match="a game is missing"):
+        _console.Console(None)  # type: ignore[arg-type]
+    game = build_game("pong", EnvOptions())
+    options = {
+        "frame_stack": 4,
+        "threads": 1,
+        "autoreset": 0,
+        "ale_random": False,
+        "records": False,
+    }
+    with pytest.raises(ValueError, match="a game is missing"):
+        _console.Engine([None], [0], shows_objects=False, **options)  # type: ignore[list-item]
+    with pytest.raises(ValueError, match="objects are not drawn"):
+        _console.Engine([game], [0], shows_objects=True, **options)
+
+
 def in_a_fork(work: Callable[[], str]) -> str:
     """Returns what `work` returns in a forked child; fails where that takes ten seconds."""
     context = multiprocessing.get_context("fork")
