@@ -73,11 +73,14 @@ inline void finish_game(SharedGame& game, i32 size, i32 palettes) {
   view = View{};
   view.channels = palettes == 3 ? 3 : 1;
   for (i32 c = 0; c < palettes; c++) view.palette[c] = game.palettes.data() + 256 * c;
-  view.resizes = size > 0;
   view.rows = size > 0 ? size : board.height;
   view.columns = size > 0 ? size : SCREEN_WIDTH;
-  game.x = area_table(SCREEN_WIDTH, size > 0 ? size : 1);
-  game.y = area_table(board.height, size > 0 ? size : 1);
+  const i32 side = size > 0 ? size : 1;
+  const bool whole = SCREEN_WIDTH % side == 0 && board.height % side == 0;
+  game.x = area_table(SCREEN_WIDTH, side, whole);
+  game.y = area_table(board.height, side, whole);
+  const i32 area = SCREEN_WIDTH / side * (board.height / side);
+  view.scale = size > 0 ? whole ? 1.0f / float(area) : 1.0f : 0.0f;
   view.x = game.x.axis();
   view.y = game.y.axis();
   game.starts = std::make_unique<Starts>(game.setup, game.opening);

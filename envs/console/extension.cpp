@@ -153,6 +153,10 @@ PYBIND11_MODULE(CONSOLE_MODULE, module) {
       .def("setup_bytes", [](const SharedGame& self) {
         return py::bytes(reinterpret_cast<const char*>(&self.setup), sizeof(Setup));
       })
+      .def("view_numbers", [](const SharedGame& self) {
+        const View& view = self.view;
+        return py::make_tuple(view.channels, view.rows, view.columns, view.scale);
+      })
       .def("area_tables", [](const SharedGame& self) {
         return py::make_tuple(self.x.first, self.x.count, self.x.start, self.x.weight, self.y.first, self.y.count,
                               self.y.start, self.y.weight);

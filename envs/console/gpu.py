@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
-from gymnasium.vector.utils import batch_space
 
 from ...errors import EightBitError, UsageError
 from ..ale import check_actions, reset_mask, row_seeds
@@ -16,7 +15,7 @@ from . import require_built
 from .cartridges import build_game
 from .gpu_batch import DeviceBatch
 from .gpu_kernels import CudaKernels, Kernels, Work
-from .vector import action_space, observation_space, row_games
+from .vector import describe
 
 if TYPE_CHECKING:
     import torch
@@ -63,6 +62,10 @@ class ConsoleGpuVectorEnv(VectorEnv):
     """
 
     returns_fresh_arrays = True
+    game: str
+    games: list[str]
+    options: EnvOptions
+    autoreset_mode: AutoresetMode
 
     def __init__(
         self,
@@ -78,17 +81,7 @@ class ConsoleGpuVectorEnv(VectorEnv):
             raise UsageError("rng 'ale' is for the CPU only; give rng='counter' or device='cpu'.")
         if lanes not in _LANES:
             raise UsageError(f"lanes is {lanes}; give 1, 2, 4, 8, 16 or 32, or 0 to choose.")
-        self.games = row_games(games, num_envs)
-        self.options = options
-        self.num_envs = num_envs
-        self.autoreset_mode = AutoresetMode(autoreset_mode)
-        self.metadata = {"autoreset_mode": self.autoreset_mode, "render_modes": []}
-        kinds = list(dict.fromkeys(self.games))
-        self.game = kinds[0] if len(kinds) == 1 else "+".join(kinds)
-        self.single_observation_space = observation_space(kinds, options)
-        self.single_action_space = action_space(kinds, options)
-        self.observation_space = batch_space(self.single_observation_space, num_envs)
-        self.action_space = batch_space(self.single_action_space, num_envs)
+        kinds = describe(self, games, num_envs, options, autoreset_mode)
         require_built()
         from . import _console
 

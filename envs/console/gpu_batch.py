@@ -48,7 +48,13 @@ _BATCH_FIELDS = {
 }
 _BATCH = np.dtype(list(_BATCH_FIELDS.items()))
 _VIEW = np.dtype(
-    [("numbers", np.int32, 4), ("axes", np.uint64, 8), ("palettes", np.uint64, 3)], align=True
+    [
+        ("numbers", np.int32, 3),
+        ("scale", np.float32),
+        ("axes", np.uint64, 8),
+        ("palettes", np.uint64, 3),
+    ],
+    align=True,
 )
 
 
@@ -208,9 +214,7 @@ class DeviceBatch:
         board[0] = self._keep(np.frombuffer(game.rom(), np.uint8))
         board[1] = self._keep(np.frombuffer(shades, np.uint8))
         view = np.zeros((), _VIEW)
-        size = options.screen_size
-        rows, columns = (size, size) if size else (facts.height, _WIDTH)
-        view["numbers"] = (max(len(palettes) // 256, 1), rows, columns, int(size > 0))
+        *view["numbers"], view["scale"] = game.view_numbers()
         kinds = (np.int32, np.int32, np.int32, np.float32) * 2
         tables = zip(game.area_tables(), kinds, strict=True)
         view["axes"] = [self._keep(np.array(table, kind)) for table, kind in tables]

@@ -23,7 +23,8 @@ struct AreaTable {
   AreaAxis axis() const { return {first.data(), count.data(), start.data(), weight.data()}; }
 };
 
-inline AreaTable area_table(i32 source, i32 size) {
+// `plain`: all weights are 1.
+inline AreaTable area_table(i32 source, i32 size, bool plain) {
   AreaTable table;
   const double scale = double(source) / size;
   for (i32 d = 0; d < size; d++) {
@@ -38,6 +39,7 @@ inline AreaTable area_table(i32 source, i32 size) {
     if (part_after) table.weight.push_back(float(std::min(std::min(end - whole_end, 1.0), cell) / cell));
     table.count.push_back(i32(table.weight.size()) - table.start.back());
   }
+  if (plain) std::fill(table.weight.begin(), table.weight.end(), 1.0f);
   return table;
 }
 
@@ -158,7 +160,7 @@ class Observer {
         const bool changes = pool_row(view, c, picture, newest + at, before + at, plane + at);
         changed_[row] = changes || anew;
       }
-      if (view.resizes) resize(plane, view.channels, out + c);
+      if (view.scale) resize(plane, view.scale, view.channels, out + c);
       else for (i32 k = 0; k < pixels; k++) out[k * view.channels + c] = plane[k];
     }
   }
@@ -192,7 +194,7 @@ class Observer {
 #endif
   }
 
-  void resize(const u8* plane, i32 step, u8* out) {
+  void resize(const u8* plane, float scale, i32 step, u8* out) {
     sums_.forget();
     for (i32 d = 0; d < size_; d++, out += size_ * step) {
       const i32 top = y_.first[d], count = y_.count[d];
@@ -201,8 +203,8 @@ class Observer {
       if (!changes) continue;
       const float* weight = y_.weight.data() + y_.start[d];
       for (i32 y = 0; y < count; y++) add_row(sums_.of(plane + (top + y) * SCREEN_WIDTH), weight[y], y == 0);
-      if (step == 1 && sums_.in_lanes()) write_lanes(out);
-      else for (i32 k = 0; k < size_; k++) out[k * step] = rounded(total_[place_[k]]);
+      if (step == 1 && sums_.in_lanes()) write_lanes(scale, out);
+      else for (i32 k = 0; k < size_; k++) out[k * step] = rounded(total_[place_[k]] * scale);
     }
   }
 
@@ -219,7 +221,7 @@ class Observer {
   }
 
   // Rounds the sums of a row, and puts its four parts, which are lanes, one behind the other.
-  void write_lanes(u8* out) {
+  void write_lanes(float scale, u8* out) {
 #if defined(__SSE4_1__)
     const i32 part = size_ / LANES;
     if (part >= 4) {
@@ -227,8 +229,8 @@ class Observer {
       for (i32 k = 0; k < part; k += 4) {
         const i32 at = std::min(k, part - 4);
         const float* sums = total_.data() + at * LANES;
-        const __m128i low = _mm_packus_epi32(whole(sums), whole(sums + 4));
-        const __m128i high = _mm_packus_epi32(whole(sums + 8), whole(sums + 12));
+        const __m128i low = _mm_packus_epi32(whole(sums, scale), whole(sums + 4, scale));
+        const __m128i high = _mm_packus_epi32(whole(sums + 8, scale), whole(sums + 12, scale));
         const __m128i lanes = _mm_shuffle_epi8(_mm_packus_epi16(low, high), by_lane);
         _mm_storeu_si32(out + at, lanes);
         _mm_storeu_si32(out + part + at, _mm_srli_si128(lanes, 4));
@@ -238,13 +240,14 @@ class Observer {
       return;
     }
 #endif
-    for (i32 k = 0; k < size_; k++) out[k] = rounded(total_[place_[k]]);
+    for (i32 k = 0; k < size_; k++) out[k] = rounded(total_[place_[k]] * scale);
   }
 
 #if defined(__SSE4_1__)
-  // Four sums, rounded to even: the low byte of 2^23 + v is v.
-  static CONSOLE_INLINE __m128i whole(const float* sums) {
-    const __m128 shifted = _mm_add_ps(_mm_loadu_ps(sums), _mm_set1_ps(8388608.0f));
+  // Four scaled sums, rounded to even: the low byte of 2^23 + v is v.
+  static CONSOLE_INLINE __m128i whole(const float* sums, float scale) {
+    const __m128 values = _mm_mul_ps(_mm_loadu_ps(sums), _mm_set1_ps(scale));
+    const __m128 shifted = _mm_add_ps(values, _mm_set1_ps(8388608.0f));
     return _mm_and_si128(_mm_castps_si128(shifted), _mm_set1_epi32(255));
   }
 #endif

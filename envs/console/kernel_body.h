@@ -290,7 +290,7 @@ CONSOLE_FN void stack_row(const Batch& batch, i32 row, u8* observations, i32 thr
     const i32 pixel = k / game.view.channels, channel = k % game.view.channels;
     const u8* source = full + u64(channel) * u32(batch.screen_bytes);
     const i32 line = pixel / plane.columns, column = pixel % plane.columns;
-    out[last + k] = stack[last + k] = plane.resizes ? area_pixel(plane, source, 0, line, column) : source[pixel];
+    out[last + k] = stack[last + k] = plane.scale ? area_pixel(plane, source, 0, line, column) : source[pixel];
   }
 }
 

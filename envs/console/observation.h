@@ -4,7 +4,8 @@
 // pixels covers [d s, d s + s) with s = n / size. A source pixel's weight is its overlap divided by
 // min(s, n - d s), computed in double and rounded to float; an overlap of 0.001 or less at an edge is
 // dropped. Sums are of floats without fused multiply-add, first along x, then along y, and are rounded half
-// to even.
+// to even. Where both axes have a whole s, pixels are summed as they are, and the sum is multiplied by the
+// float next to 1 / s^2 (of both axes).
 #pragma once
 #include "environment.h"
 
@@ -25,7 +26,7 @@ struct AreaAxis {
 struct View {
   i32 channels;          // 1, or 3 for RGB
   i32 rows, columns;     // of the picture
-  i32 resizes;           // 0: the picture is the whole screen
+  float scale;           // of the sums that make a pixel; 0: the picture is the whole screen
   AreaAxis x, y;
   const u8* palette[MAX_CHANNELS];  // what a screen's byte is in each channel; null: itself
 };
@@ -61,7 +62,7 @@ CONSOLE_FN u8 area_pixel(const View& view, const u8* full, i32 channel, i32 row,
     for (i32 x = 0; x < view.x.count[column]; x++) along += line[x * view.channels] * wx[x];
     sum += along * wy[y];
   }
-  return rounded(sum);
+  return rounded(sum * view.scale);
 }
 
 }  // namespace console

@@ -7,7 +7,6 @@
 #define CONSOLE_FN __device__ inline
 #define CONSOLE_INLINE __device__ __forceinline__
 #define CONSOLE_NOINLINE __device__ __noinline__
-#define CONSOLE_TABLE __device__ static const
 #define CONSOLE_CONSTANT __device__ const  // in the caches: lanes that read different words of __constant__ wait
 namespace console {
 using u8 = unsigned char;
@@ -30,7 +29,6 @@ using i64 = long long;
 #define CONSOLE_INLINE __attribute__((always_inline)) inline
 #define CONSOLE_NOINLINE __attribute__((noinline))
 #endif
-#define CONSOLE_TABLE static const
 #define CONSOLE_CONSTANT static constexpr
 namespace console {
 using u8 = std::uint8_t;

@@ -67,7 +67,7 @@ class Engine {
       observers_.emplace_back();
       for (auto& game : games_)
         observers_.back().push_back(
-            std::make_unique<Observer>(game->x, game->y, game->view.resizes ? game->view.rows : 1));
+            std::make_unique<Observer>(game->x, game->y, game->view.scale ? game->view.rows : 1));
     }
     errors_.resize(observers_.size());
     for (size_t k = 0; k < games_.size(); k++)

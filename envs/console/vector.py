@@ -44,6 +44,35 @@ def action_space(games: Sequence[str], options: EnvOptions) -> Discrete:
     return Discrete(len(numbers.pop()))
 
 
+def describe(
+    env: Any,
+    games: str | Sequence[str],
+    num_envs: int,
+    options: EnvOptions,
+    autoreset_mode: AutoresetMode,
+) -> list[str]:
+    """Sets what every vector environment of consoles tells of itself: games, options, spaces.
+
+    Returns:
+        each game once, in the order in which they first come.
+
+    Raises:
+        UsageError: the games do not fit together, or their number does not fit `num_envs`.
+    """
+    env.games = row_games(games, num_envs)
+    env.options = options
+    env.num_envs = num_envs
+    env.autoreset_mode = AutoresetMode(autoreset_mode)
+    env.metadata = {"autoreset_mode": env.autoreset_mode, "render_modes": []}
+    kinds = list(dict.fromkeys(env.games))
+    env.game = "+".join(kinds)
+    env.single_observation_space = observation_space(kinds, options)
+    env.single_action_space = action_space(kinds, options)
+    env.observation_space = batch_space(env.single_observation_space, num_envs)
+    env.action_space = batch_space(env.single_action_space, num_envs)
+    return kinds
+
+
 class ConsoleVectorEnv(VectorEnv):
     """`num_envs` consoles of ours, stepped in C++ threads.
 
@@ -70,6 +99,10 @@ class ConsoleVectorEnv(VectorEnv):
     """
 
     returns_fresh_arrays = True
+    game: str
+    games: list[str]
+    options: EnvOptions
+    autoreset_mode: AutoresetMode
 
     def __init__(
         self,
@@ -83,17 +116,7 @@ class ConsoleVectorEnv(VectorEnv):
         require_built()
         from . import _console
 
-        self.games = row_games(games, num_envs)
-        self.options = options
-        self.num_envs = num_envs
-        self.autoreset_mode = AutoresetMode(autoreset_mode)
-        self.metadata = {"autoreset_mode": self.autoreset_mode, "render_modes": []}
-        kinds = list(dict.fromkeys(self.games))
-        self.game = kinds[0] if len(kinds) == 1 else "+".join(kinds)
-        self.single_observation_space = observation_space(kinds, options)
-        self.single_action_space = action_space(kinds, options)
-        self.observation_space = batch_space(self.single_observation_space, num_envs)
-        self.action_space = batch_space(self.single_action_space, num_envs)
+        kinds = describe(self, games, num_envs, options, autoreset_mode)
         built = [
             build_game(kind, options, draw_all=record_frames, true_colours=true_colours)
             for kind in kinds
