@@ -112,8 +112,7 @@ def _train(given: list[str]) -> int:
         raise UsageError("--resume goes on with a run in its own folder; leave --config and --out.")
     folder = RunFolder.open(told["resume"]) if "resume" in told else None
     if folder is None and "config" not in told:
-        agent = AGENTS[told.get("agent", "dqn")]
-        defaults, options = _train_defaults(agent, told.get("preset"), given)
+        agent, defaults, options = _train_defaults(told.get("agent"), told.get("preset"), given)
     else:
         config = folder.config if folder is not None else read_config(told["config"])
         defaults = RunRequest.from_table(config["run"])
@@ -138,18 +137,20 @@ def _train(given: list[str]) -> int:
 
 
 def _train_defaults(
-    agent: AgentSpec, preset: str | None, given: Sequence[str]
-) -> tuple[RunRequest, Any]:
+    agent_name: str | None, preset: str | None, given: Sequence[str]
+) -> tuple[AgentSpec, RunRequest, Any]:
     """What the options are where the command line does not say: those of a preset."""
+    from .agents import AGENTS, default_agent
     from .train.session import RunRequest, observation_shape
 
-    if preset is None:
-        # The preset of a game of another kind of observation differs, so the name is needed first.
-        game = next((token for token in given if token.startswith("gym:")), "pong")
-        preset = agent.default_preset(observation_shape(game))
+    # Who learns, and the preset, depend on the kind of observation, so the game is needed first.
+    game = next((token for token in given if token.startswith("gym:")), "pong")
+    shape = observation_shape(game) if agent_name is None or preset is None else ()
+    agent = AGENTS[default_agent(shape) if agent_name is None else agent_name]
+    preset = agent.default_preset(shape) if preset is None else preset
     if preset not in agent.presets:
         raise UnknownNameError("preset", preset, agent.presets, "eightbit list presets")
-    return RunRequest(agent=agent.name, preset=preset), agent.presets[preset]
+    return agent, RunRequest(agent=agent.name, preset=preset), agent.presets[preset]
 
 
 def _named_game(request: RunRequest) -> RunRequest:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..registry import Registry
-from .options import PRESETS, DQNOptions
+from .options import DQNOptions
+from .presets import DQN_PRESETS, PAPER_PRESETS, PQN_PRESETS
 
 if TYPE_CHECKING:
     from .dqn import DQN
@@ -24,20 +25,20 @@ class AgentSpec:
     Attributes:
         name: its key in the registry.
         description: one line for `eightbit list agents`.
-        presets: options by preset name; the first is the default for pixels.
-        vector_preset: the default for vector observations.
+        presets: options by preset name; the first is the default for pixels, "vector" where
+            there is one for vector observations.
         load_class: imports and returns the agent's class, so that listing needs no torch.
     """
 
     name: str
     description: str
     presets: dict[str, DQNOptions]
-    vector_preset: str
     load_class: Callable[[], Any]
 
     def default_preset(self, observation_shape: tuple[int, ...]) -> str:
         """The preset for observations of this shape: pixels are (C, H, W)."""
-        return next(iter(self.presets)) if len(observation_shape) == 3 else self.vector_preset
+        vectors = len(observation_shape) != 3 and "vector" in self.presets
+        return "vector" if vectors else next(iter(self.presets))
 
 
 def _dqn() -> type[DQN]:
@@ -47,10 +48,30 @@ def _dqn() -> type[DQN]:
 
 
 AGENTS: Registry[AgentSpec] = Registry("agent", "eightbit list agents")
-AGENTS.add(
-    "dqn",
-    AgentSpec("dqn", "Deep Q-network (Mnih 2013, 2015) and its options", PRESETS, "vector", _dqn),
-)
+for _name, _description, _presets in (
+    ("dqn", "Deep Q-network (Mnih 2013, 2015) and its options", DQN_PRESETS),
+    ("pqn", "no replay, no target network, layer norm (Gallici 2025): the fastest", PQN_PRESETS),
+    ("double", "Double DQN (van Hasselt 2016)", None),
+    ("dueling", "value and advantage streams (Wang 2016)", None),
+    ("prioritized", "replay by TD error (Schaul 2016)", None),
+    ("n-step", "DQN with three steps of reward (Sutton 1988; Hessel 2018)", None),
+    ("noisy", "NoisyNet-DQN: learnt noise explores (Fortunato 2018)", None),
+    ("c51", "a categorical distribution of returns (Bellemare 2017)", None),
+    ("qr-dqn", "quantiles of the return (Dabney 2018a)", None),
+    ("iqn", "implicit quantiles (Dabney 2018b)", None),
+    ("rainbow", "six extensions together (Hessel 2018)", None),
+    ("m-iqn", "Munchausen-IQN (Vieillard 2020)", None),
+    ("r2d2", "LSTM, stored states, burn-in (Kapturowski 2019)", None),
+    ("btr", "Beyond the Rainbow (Clark 2025)", None),
+):
+    _all = _presets or {_name: PAPER_PRESETS[_name]}
+    AGENTS.add(_name, AgentSpec(_name, _description, _all, _dqn))
+
+
+def default_agent(observation_shape: tuple[int, ...]) -> str:
+    """Who learns where nothing is said: PQN from pixels, DQN from vectors."""
+    return "pqn" if len(observation_shape) == 3 else "dqn"
+
 
 _LAZY = {"DQN": "dqn", "LoopStep": "loop", "FrameReplay": "replay"}
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -13,110 +12,22 @@ import numpy as np
 import torch
 from gymnasium.spaces import Box, Space
 from gymnasium.vector import VectorEnv
-from torch import nn
 
-from ..backbones import create_backbone
 from ..envs.transitions import EnvStepper, StepRecord
 from ..errors import TrainingError, UsageError
 from . import files
+from .acting import Acting
 from .device import choose_device, choose_precision
+from .exploration import epsilon_at, epsilon_ladder, linear_schedule
+from .heads import sample_noise
 from .loop import LoopStep, run_steps
-from .losses import td_loss, td_targets
 from .networks import QNetwork, Twin
 from .options import DQNOptions
-from .replay import Batch, FrameReplay, replay_bytes
-
-
-def linear_schedule(initial: float, final: float, duration: int, step: int) -> float:
-    """The value at `step` on the line from `initial` to `final`, which it keeps afterwards."""
-    return initial + (final - initial) * min(step / max(duration, 1), 1.0)
-
-
-def build_network(
-    observation_shape: tuple[int, ...], num_actions: int, options: DQNOptions
-) -> QNetwork:
-    """The Q-network that the options name.
-
-    Raises:
-        UsageError: the backbone is unknown or cannot take this observation shape.
-    """
-    backbone = create_backbone(
-        options.backbone,
-        observation_shape,
-        weights=options.backbone_weights,
-        **options.backbone_kwargs(),
-    )
-    network = QNetwork(backbone, num_actions, dueling=options.dueling)
-    if len(observation_shape) == 3:
-        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it
-    return network
-
-
-def build_optimizer(network: QNetwork, options: DQNOptions) -> torch.optim.Optimizer:
-    """Adam, or RMSProp with the constants of Mnih et al. (2015), extended data table 1."""
-    parameters = list(network.parameters())
-    if options.optimizer == "adam":
-        fused = parameters[0].device.type in ("cpu", "cuda")
-        return torch.optim.Adam(
-            parameters, lr=options.learning_rate, eps=options.optimizer_eps, fused=fused
-        )
-    return torch.optim.RMSprop(
-        parameters,
-        lr=options.learning_rate,
-        alpha=0.95,
-        eps=options.optimizer_eps,
-        centered=True,
-        foreach=True,
-    )
-
-
-def clip_gradients(network: nn.Module, bound: float) -> torch.Tensor:
-    """Scales gradients of a norm above `bound` down to it (0 leaves them); the norm before.
-
-    torch's clip_grad_norm_ multiplies always; smaller gradients need no pass over the memory.
-    """
-    gradients = [p.grad for p in network.parameters() if p.grad is not None]
-    norm = torch.nn.utils.get_total_norm(gradients)
-    if bound and norm > bound:
-        torch.nn.utils.clip_grads_with_norm_(network.parameters(), bound, norm)
-    return norm
-
-
-def dqn_update(
-    online: Twin,
-    target: Twin,
-    optimizer: torch.optim.Optimizer,
-    batch: Batch,
-    *,
-    double: bool,
-    loss: str,
-    max_grad_norm: float,
-) -> dict[str, torch.Tensor]:
-    """One gradient step on a batch: Algorithm 1 of Mnih et al. (2015), from the target y_j on.
-
-    Raises:
-        TrainingError: the loss is not a finite number; the weights are as before.
-    """
-    with torch.no_grad():
-        next_values = target.module(batch.next_observations)
-        next_online = online.module(batch.next_observations) if double else None
-        targets = td_targets(batch.returns, batch.discounts, next_values, next_online)
-    values = online.module(batch.observations)
-    mean_loss, errors = td_loss(values, batch.actions, targets, loss)
-    if not math.isfinite(mean_loss.item()):
-        raise TrainingError("the loss is not a finite number")
-    optimizer.zero_grad(set_to_none=online.module is online.master)
-    mean_loss.backward()
-    online.push_gradients()
-    norm = clip_gradients(online.master, max_grad_norm)
-    optimizer.step()
-    online.pull()
-    return {
-        "loss": mean_loss.detach(),
-        "q_mean": values.detach().mean(),
-        "td_error": errors.abs().mean(),
-        "grad_norm": norm,
-    }
+from .parts import Memory, build_loss, build_memory, build_network, memory_bytes
+from .prioritized import PrioritizedReplay
+from .rollout import Rollout
+from .sequences import SequenceReplay
+from .update import build_optimizer, gradient_step
 
 
 class DQN:
@@ -166,12 +77,15 @@ class DQN:
         self.options = replace(options, precision=self.precision)
         self.online = Twin(network.to(self.device), self.precision)
         self._rng = np.random.default_rng(seed)
+        self._generator = torch.Generator(self.device if self.device.type == "cuda" else "cpu")
+        self._generator.manual_seed(seed)
+        self._acting = Acting(self.online)
         self.num_timesteps = 0
         self.num_updates = 0
         self.episodes_seen = 0
         self._updates_due = 0.0
         self._observations: np.ndarray | None = None
-        self.replay: FrameReplay | None = None
+        self.replay: Memory | None = None
         if env is not None:
             self._prepare_learning()
 
@@ -179,13 +93,14 @@ class DQN:
         options = self.options
         self.target = Twin(copy.deepcopy(self.network), self.precision)
         self.optimizer = build_optimizer(self.online.master, options)
-        self.replay = FrameReplay(
-            options.buffer_size,
+        self.replay = build_memory(
+            options,
             self.stepper.num_envs,
-            self.observation_space.shape,
-            self.observation_space.dtype,
-            frame_stack=self.frame_stack,
+            self.observation_space,
+            self.frame_stack,
+            self.network,
         )
+        self._loss = build_loss(options, self._generator)
 
     @property
     def network(self) -> QNetwork:
@@ -202,26 +117,20 @@ class DQN:
     @property
     def epsilon(self) -> float:
         """Share of random actions now."""
-        options = self.options
-        return linear_schedule(
-            options.epsilon_initial,
-            options.epsilon_final,
-            options.epsilon_steps,
-            self.num_timesteps,
-        )
+        return epsilon_at(self.options, self.num_timesteps)
 
     @staticmethod
     def plan_memory(
         options: DQNOptions, observation_space: Space, num_envs: int, frame_stack: int = 4
     ) -> int:
-        """Bytes of the replay memory that an agent of these options will allocate."""
-        return replay_bytes(
-            options.buffer_size,
-            num_envs,
-            observation_space.shape or (),
-            observation_space.dtype or np.dtype(np.uint8),
-            frame_stack,
-        )
+        """Bytes of the replay memory that an agent of these options will allocate.
+
+        Raises:
+            UsageError: the observations are no array of numbers.
+        """
+        if not isinstance(observation_space, Box):
+            raise UsageError(f"DQN needs Box observations, not {observation_space}.")
+        return memory_bytes(options, num_envs, observation_space, frame_stack)
 
     @property
     def memory_bytes(self) -> int:
@@ -241,21 +150,33 @@ class DQN:
             seed = self.seed if self.num_timesteps == 0 else self.seed + self.num_timesteps
             self._observations = self.stepper.reset(seed)
             self._memory().reset(self._observations)
+            self._acting.begin()
         return self._observations
 
     def act(self, observations: np.ndarray) -> np.ndarray:
-        """Epsilon-greedy actions, (n,) int64."""
-        n, epsilon = len(observations), self.epsilon
+        """Epsilon-greedy actions, (n,) int64, under fresh noise where the head is noisy."""
+        n, options = len(observations), self.options
+        epsilon = epsilon_ladder(n) if options.epsilon_ladder else self.epsilon
         explore = self._rng.random(n) < epsilon
         actions = self._rng.integers(self.num_actions, size=n)
-        if not explore.all():
-            actions = np.where(explore, actions, self.q_values(observations).argmax(axis=1))
-        return actions
+        memory = self.replay
+        if isinstance(memory, SequenceReplay):
+            memory.note_state(self._acting.state)
+        if explore.all() and not isinstance(memory, (SequenceReplay, Rollout)):
+            return actions
+        if options.noisy:
+            sample_noise(self.online.module, self._generator)
+        values = self._acting.values(observations, noisy=options.noisy)
+        if isinstance(memory, Rollout):
+            memory.note_values(values)
+        return np.where(explore, actions, values.argmax(axis=1))
 
     def observe(self, record: StepRecord) -> None:
-        """Stores a step of all environments and makes updates due for it."""
-        rewards = np.clip(record.rewards, -1, 1) if self.options.clip_rewards else record.rewards
-        memory = self._memory()
+        """Stores a step of all environments and counts the updates due for it."""
+        options, memory = self.options, self._memory()
+        if isinstance(memory, Rollout) and record.truncated.any():
+            memory.note_finals(self._final_values(record))
+        rewards = np.clip(record.rewards, -1, 1) if options.clip_rewards else record.rewards
         memory.add(
             record.actions,
             rewards,
@@ -265,15 +186,26 @@ class DQN:
             record.observations,
             record.final_observations,
         )
+        self._acting.end(record.episode_over)
         self._observations = record.observations
         before = self.num_timesteps
         self.num_timesteps += len(record.rewards)
         self.episodes_seen += len(record.episodes)
-        if len(memory) >= max(self.options.learning_starts, self.options.n_step * memory.num_envs):
+        if isinstance(memory, Rollout):
+            if memory.full:
+                self._updates_due = options.rollout_epochs * len(memory) // options.batch_size
+        elif len(memory) >= max(options.learning_starts, options.n_step * memory.num_envs):
+            replayed = options.batch_size * max(options.sequence_length - options.burn_in, 1)
             stepped = self.num_timesteps - before
-            self._updates_due += stepped * self.options.replay_ratio / self.options.batch_size
-        if self.num_timesteps // self.options.target_update > before // self.options.target_update:
-            self.target.copy_from(self.online, self.options.target_tau)
+            self._updates_due += stepped * options.replay_ratio / replayed
+        if self.num_timesteps // options.target_update > before // options.target_update:
+            self.target.copy_from(self.online, options.target_tau)
+
+    def _final_values(self, record: StepRecord) -> dict[int, np.ndarray]:
+        """Row -> (A,) values of the last observations of the games that were cut."""
+        rows = np.flatnonzero(record.truncated)
+        finals = np.stack([record.final_observations[int(row)] for row in rows])
+        return dict(zip(rows.tolist(), self.q_values(finals), strict=True))
 
     def update_when_due(self) -> dict[str, float] | None:
         """Makes the updates that the steps so far call for; statistics of the last one."""
@@ -285,31 +217,45 @@ class DQN:
 
     def update(self) -> dict[str, torch.Tensor]:
         """One update on a fresh batch."""
-        options = self.options
-        batch = self._memory().sample(
+        options, memory = self.options, self._memory()
+        batch = memory.sample(
             options.batch_size, self._rng, n_step=options.n_step, gamma=options.gamma
         )
+        if isinstance(memory, PrioritizedReplay):
+            batch = memory.weigh(batch, self._importance())
         if self.device.type != "cpu":
-            batch = Batch(**{name: t.to(self.device) for name, t in vars(batch).items()})
+            batch = batch.to(self.device)
+        if options.noisy:
+            sample_noise(self.online.module, self._generator)
+            sample_noise(self.target.module, self._generator)
+        if options.learning_rate_steps:
+            rate = linear_schedule(
+                options.learning_rate, 0.0, options.learning_rate_steps, self.num_timesteps
+            )
+            for group in self.optimizer.param_groups:
+                group["lr"] = rate
         try:
-            metrics = dqn_update(
-                self.online,
-                self.target,
-                self.optimizer,
-                batch,
-                double=options.double,
-                loss=options.loss,
-                max_grad_norm=options.max_grad_norm,
+            loss, metrics = gradient_step(
+                self.online, self.target, self.optimizer, self._loss, batch, options.max_grad_norm
             )
         except TrainingError as error:
             raise TrainingError(
                 f"{error} at agent step {self.num_timesteps:,}, update {self.num_updates + 1:,}; "
                 "lower the learning rate or set max_grad_norm."
             ) from None
+        if isinstance(memory, (PrioritizedReplay, SequenceReplay)) and batch.indices is not None:
+            memory.set_priorities(batch.indices, loss.errors.cpu().numpy())
         self.num_updates += 1
         return metrics
 
-    def _memory(self) -> FrameReplay:
+    def _importance(self) -> float:
+        """Power of the importance weights now."""
+        options = self.options
+        return linear_schedule(
+            options.importance_exponent, 1.0, options.importance_steps, self.num_timesteps
+        )
+
+    def _memory(self) -> Memory:
         if self.replay is None:
             raise UsageError("this agent has no environment to learn in: load it with env=...")
         return self.replay
@@ -335,11 +281,16 @@ class DQN:
                 break
         return self
 
-    @torch.inference_mode()
     def q_values(self, observations: np.ndarray) -> np.ndarray:
-        """(B, *observation) -> (B, A) float32 action values."""
-        batch = torch.from_numpy(np.ascontiguousarray(observations)).to(self.device)
-        return self.online.module(batch).cpu().numpy()
+        """(B, *observation) -> (B, A) float32 action values, without noise.
+
+        Of an agent with memory, those of a game's first observation; see `player`.
+        """
+        return self.player().values(observations)
+
+    def player(self) -> Acting:
+        """What plays games step by step with the newest weights, and a state of its own."""
+        return Acting(self.online)
 
     def predict(
         self,
@@ -378,6 +329,8 @@ class DQN:
             "target": dict(self.target.master.state_dict()),
             "optimizer": files.optimizer_state(self.optimizer),
             "rng": self._rng.bit_generator.state,
+            "generator": self._generator.get_state().numpy(),
+            "acting": self._acting.get_state(),
             "num_timesteps": self.num_timesteps,
             "num_updates": self.num_updates,
             "episodes_seen": self.episodes_seen,
@@ -398,6 +351,7 @@ class DQN:
         self.target.load(state["target"])
         files.load_optimizer_state(self.optimizer, state["optimizer"])
         self._rng.bit_generator.state = state["rng"]
+        self._generator.set_state(torch.from_numpy(np.array(state["generator"])))
         self.num_timesteps = int(state["num_timesteps"])
         self.num_updates = int(state["num_updates"])
         self.episodes_seen = int(state["episodes_seen"])
@@ -410,6 +364,7 @@ class DQN:
         if state["env"] is not None and state["replay"] is not None:
             self.stepper.set_state(state["env"])
             self._observations = np.array(state["observations"])
+            self._acting.set_state(state["acting"])
 
     def save(self, path: str | Path) -> None:
         """Writes the network as safetensors, with all that rebuilds it in the metadata."""

@@ -3,65 +3,92 @@
 from __future__ import annotations
 
 import copy
-from typing import cast
+from typing import Protocol, cast
 
 import torch
 from torch import nn
 
+from ..errors import UsageError
+
+State = tuple[torch.Tensor, ...]
+"""Of a recurrent memory, each part (layers, B, size)."""
+
+
+class Head(Protocol):
+    """What a method puts on the features; each is an `nn.Module`."""
+
+    def values(self, features: torch.Tensor) -> torch.Tensor:
+        """(B, F) -> (B, A) float32, the expected returns that greedy actions are chosen by."""
+        ...
+
+    def hidden_layers(self) -> list[nn.Module]:
+        """The layers that may compute in a lower precision."""
+        ...
+
 
 class QNetwork(nn.Module):
-    """Action values of a backbone's features.
+    """A trunk of the registry, an optional recurrent memory, and a method's head.
 
     Args:
-        backbone: a module with `out_features`.
-        num_actions: A.
-        dueling: value and advantage streams of `hidden` units each, joined as in Wang et al.
-            (2016); otherwise one linear layer.
-        hidden: units of each dueling stream.
+        backbone: a module (B, *observation) -> (B, F) with `out_features`.
+        head: see `Head`.
+        memory: a recurrent backbone that reads the trunk's features.
     """
 
-    def __init__(
-        self, backbone: nn.Module, num_actions: int, *, dueling: bool = False, hidden: int = 256
-    ):
+    def __init__(self, backbone: nn.Module, head: nn.Module, memory: nn.Module | None = None):
         super().__init__()
         self.backbone = backbone
-        self.head: nn.Module
-        features = cast(int, backbone.out_features)
-        if dueling:
-            self.head = DuelingHead(features, num_actions, hidden)
-        else:
-            self.head = nn.Linear(features, num_actions)
+        self.memory = memory
+        self.head = head
 
     def forward(self, observations: torch.Tensor) -> torch.Tensor:
-        """(B, *observation) -> (B, A) float32. The head computes in float32 always.
+        """(B, *observation) -> (B, A) float32 action values, of a network without memory."""
+        return cast(Head, self.head).values(self.backbone(observations))
 
-        bfloat16 keeps 8 bits: two actions whose values differ by less than half a percent would
-        look alike.
+    def unroll(
+        self, observations: torch.Tensor, state: State | None, reset: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, State]:
+        """Features of sequences, of a network with memory.
+
+        Args:
+            observations: (B, T, *observation).
+            state: of the memory before the first step; None for zeros.
+            reset: (B, T) bool; where set, the state is zeroed before that step.
+
+        Returns:
+            (B, T, F) and the state after the last step.
         """
-        return self.head(self.backbone(observations).float())
+        if self.memory is None:
+            raise UsageError("this network has no memory: give it memory, such as lstm.")
+        features = self.backbone(observations.flatten(0, 1))
+        return self.memory(features.view(*observations.shape[:2], -1), state, reset)
 
+    def step(
+        self, observations: torch.Tensor, state: State | None, reset: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, State]:
+        """Values (B, A) of one step of sequences, and the state after it; see `unroll`.
 
-class DuelingHead(nn.Module):
-    """Q(s, a) = V(s) + A(s, a) - mean A(s, .), Wang et al. (2016)."""
+        Args:
+            observations: (B, *observation).
+            state: of the memory before the step; None for zeros.
+            reset: (B,) bool.
+        """
+        reset = None if reset is None else reset.unsqueeze(1)
+        features, state = self.unroll(observations.unsqueeze(1), state, reset)
+        return cast(Head, self.head).values(features.squeeze(1)), state
 
-    def __init__(self, in_features: int, num_actions: int, hidden: int):
-        super().__init__()
-        self.value = nn.Sequential(nn.Linear(in_features, hidden), nn.ReLU(), nn.Linear(hidden, 1))
-        self.advantage = nn.Sequential(
-            nn.Linear(in_features, hidden), nn.ReLU(), nn.Linear(hidden, num_actions)
-        )
-
-    def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """(B, F) -> (B, A)."""
-        advantage = self.advantage(features)
-        return self.value(features) + advantage - advantage.mean(dim=1, keepdim=True)
+    def low_precision_parts(self) -> list[nn.Module]:
+        """The parts that may compute in bfloat16: all but what gives out values."""
+        memory = [] if self.memory is None else [self.memory]
+        return [self.backbone, *memory, *cast(Head, self.head).hidden_layers()]
 
 
 class Twin:
     """A network of float32 master weights and the module that computes with them.
 
     In fp32 both are the same module. In bf16 `module` is a copy whose backbone holds bfloat16
-    parameters: casting them once after an update is cheaper than autocast's casts in each pass.
+    parameters, and so have the hidden layers of its head: casting them once after an update is
+    cheaper than autocast's casts in each pass.
     """
 
     def __init__(self, master: QNetwork, precision: str):
@@ -69,7 +96,8 @@ class Twin:
         self.module: QNetwork = master
         if precision == "bf16":
             self.module = copy.deepcopy(master)
-            self.module.backbone.to(torch.bfloat16)
+            for part in self.module.low_precision_parts():
+                part.to(torch.bfloat16)
         self._master_parameters: list[torch.Tensor] = list(master.parameters())
         self._parameters: list[torch.Tensor] = list(self.module.parameters())
 

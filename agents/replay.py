@@ -6,7 +6,7 @@ stacks share three frames of four, so a ring of single frames holds the same in 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -22,6 +22,8 @@ class Batch:
         returns: (B,) float32, discounted sum of the rewards of up to n steps.
         next_observations: (B, *observation) what followed the last of these steps.
         discounts: (B,) float32, gamma^m after m steps, 0 where the episode terminated.
+        weights: (B,) float32 importance weights, of a prioritized memory.
+        indices: (B,) int64 of the transitions in a prioritized memory, in NumPy.
     """
 
     observations: torch.Tensor
@@ -29,6 +31,16 @@ class Batch:
     returns: torch.Tensor
     next_observations: torch.Tensor
     discounts: torch.Tensor
+    weights: torch.Tensor | None = None
+    indices: np.ndarray | None = None
+
+    def to(self, device: torch.device) -> Batch:
+        """The batch on another device, with indices as they are."""
+        moved = {
+            name: value.to(device) if isinstance(value, torch.Tensor) else value
+            for name, value in vars(self).items()
+        }
+        return replace(self, **moved)
 
 
 def replay_bytes(

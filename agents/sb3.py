@@ -30,7 +30,9 @@ from stable_baselines3.common.vec_env import VecEnv
 from ..backbones import BACKBONES, create_backbone
 from ..errors import EightBitError, UsageError, WeightsError
 from .loop import LoopStep
+from .methods.dqn import make_head
 from .networks import QNetwork
+from .options import DQNOptions
 
 if TYPE_CHECKING:
     from .dqn import DQN
@@ -480,7 +482,8 @@ def _nature_network(weights: dict[str, torch.Tensor], info: Sb3Info, path: Path)
         shape = (channels, *shape[:-1])
     try:
         trunk = create_backbone("nature", shape, hidden=int(weights[trunk_names[6]].shape[0]))
-        network = QNetwork(trunk, int(weights[head_names[0]].shape[0]))
+        head = make_head(trunk.out_features, int(weights[head_names[0]].shape[0]), DQNOptions())  # type: ignore[arg-type]  # int
+        network = QNetwork(trunk, head)
         names = (*trunk_names, *head_names)
         state = dict(zip(network.state_dict(), (weights[name] for name in names), strict=True))
         network.load_state_dict(state)

@@ -29,13 +29,13 @@ def impala(
     Args:
         width: factor on the channels of every stage.
         channels: channels of the stages before that factor.
-        hidden: length of the output vector.
+        hidden: length of the output vector; 0 leaves the linear layer out.
         layer_norm: normalise over channels and pixels before every ReLU.
         spectral_norm: divide the kernels of the residual blocks by their largest singular value.
         adaptive_pool: side of the map that the last stage is max-pooled to, in pixels; 0 leaves
             it as it is. With it, weights fit pictures of every size.
     """
-    require_positive("impala", width=width, hidden=hidden)
+    require_positive("impala", width=width, **({"hidden": hidden} if hidden else {}))
     if not channels:
         raise UsageError("impala: channels must name at least one stage, as in (16, 32, 32).")
     require_positive("impala", **{f"channels[{i}]": c for i, c in enumerate(channels)})
@@ -64,11 +64,14 @@ def impala(
     if adaptive_pool:
         head.append(nn.AdaptiveMaxPool2d(adaptive_pool))
         height = length = adaptive_pool
-    head += [nn.Flatten(), nn.Linear(before * height * length, hidden)]
-    head += [nn.LayerNorm(hidden)] if layer_norm else []
-    head += [nn.ReLU(inplace=True)]
+    size = before * height * length
+    head.append(nn.Flatten())
+    if hidden:
+        head.append(nn.Linear(size, hidden))
+        head += [nn.LayerNorm(hidden)] if layer_norm else []
+        head.append(nn.ReLU(inplace=True))
     return ConvTrunk(
-        in_shape, stages, info, nn.Sequential(*head), hidden, any_size=adaptive_pool > 0
+        in_shape, stages, info, nn.Sequential(*head), hidden or size, any_size=adaptive_pool > 0
     )
 
 

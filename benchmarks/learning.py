@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from eightbit.agents.options import PRESETS
+from eightbit.agents.presets import DQN_PRESETS
 from eightbit.train.curves import Curve, compare_curves, read_curve
 
 COLUMNS = ("minutes", "agent_steps", "frames", "episodes", "mean_return", "updates", "fps")
@@ -35,7 +35,7 @@ def train_sb3(game: str, minutes: float, seed: int, path: Path) -> None:
     from stable_baselines3.common.vec_env import VecFrameStack
 
     gymnasium.register_envs(ale_py)
-    ours = PRESETS["fast"]
+    ours = DQN_PRESETS["fast"]
     horizon = 10_000_000
     name = "".join(part.capitalize() for part in game.split("_"))
 

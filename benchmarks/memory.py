@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 from measure import Report, Row, arguments, settings_of
 
-from eightbit.agents.options import PRESETS
+from eightbit.agents.presets import DQN_PRESETS
 from eightbit.agents.replay import replay_bytes
 
 BAR_GB = 1.5
@@ -49,7 +49,7 @@ def main() -> None:
         frames=200_000,
     )
     report = Report("memory", settings_of(chosen), with_matmul=False)
-    options = PRESETS[chosen.preset]
+    options = DQN_PRESETS[chosen.preset]
     planned = replay_bytes(options.buffer_size, options.num_envs, (4, 84, 84), "uint8", 4)
     # The memory's pages are taken as they are first written, so a short run holds a part of them.
     steps = min(chosen.frames // 4, options.buffer_size)

@@ -18,7 +18,8 @@ from measure import Report, Row, arguments, compare, in_turn, settings_of
 from torch.utils.flop_counter import FlopCounterMode
 
 from eightbit.agents.dqn import DQN
-from eightbit.agents.options import PRESETS, DQNOptions
+from eightbit.agents.options import DQNOptions
+from eightbit.agents.presets import DQN_PRESETS
 from eightbit.envs import make_vec
 
 BAR_FP32 = 1.5
@@ -158,7 +159,7 @@ def main() -> None:
     report = Report("training", settings_of(chosen), with_matmul=True)
     game, size, warmup = chosen.game, chosen.buffer_size, chosen.warmup
 
-    preset = timed(PRESETS[chosen.preset], "auto", max(size, 2 * LEARNING_STARTS))
+    preset = timed(DQN_PRESETS[chosen.preset], "auto", max(size, 2 * LEARNING_STARTS))
     # With many environments the warm-up must fill the memory to its start as well.
     preset_warmup = max(warmup, LEARNING_STARTS + 8 * preset.num_envs)
     ours = {

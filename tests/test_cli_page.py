@@ -18,7 +18,8 @@ import pytest
 
 from eightbit import __version__
 from eightbit.agents import AGENTS
-from eightbit.agents.options import PRESETS, DQNOptions
+from eightbit.agents.options import DQNOptions
+from eightbit.agents.presets import DQN_PRESETS
 from eightbit.arguments import options_of, peek, whole, with_value
 from eightbit.backbones import list_backbones
 from eightbit.cli import COMMANDS, TrainFolders, WhichVideo, main
@@ -35,7 +36,7 @@ from eightbit.train.session import RunRequest
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "command-line.md"
 TABLES: dict[str, tuple[Any, ...]] = {
     "train": (RunRequest(), TrainFolders()),
-    "dqn": (PRESETS["fast"],),
+    "dqn": (DQN_PRESETS["fast"],),
     "evaluate": (EvaluationSettings(),),
     "watch": (WhichVideo(), WatchSettings()),
     "play": (PlaySettings(),),

@@ -47,8 +47,8 @@ class RunRequest:
     game: str = field(default="", metadata={"positional": True, "metavar": "GAME", "unset": ""})
     """a game in any spelling, catch, or gym:<id> for any other environment with discrete
     actions"""
-    agent: str = "dqn"
-    """who learns; 'eightbit list agents' shows all"""
+    agent: str = "pqn"
+    """who learns; 'eightbit list agents' shows all. From vectors it is dqn unless told"""
     preset: str = "fast"
     """the agent's options to start from; 'eightbit list presets' shows all"""
     seed: int = 0

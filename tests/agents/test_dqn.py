@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from eightbit.agents import AGENTS, DQN, DQNOptions
-from eightbit.agents.options import PRESETS
+from eightbit.agents.presets import DQN_PRESETS
 from eightbit.envs.adapters import make_gym_vec
 from eightbit.envs.vector import make_vec
 from eightbit.errors import UsageError, WeightsError
@@ -51,7 +51,7 @@ def test_dqn_learns_catch_from_pixels():
 
 @pytest.mark.long
 def test_dqn_balances_cartpole_to_475():
-    options = PRESETS["vector"]
+    options = DQN_PRESETS["vector"]
     env = make_gym_vec("gym:CartPole-v1", options.num_envs)
     agent = DQN(env, options, seed=1, device="cpu")
     returns: deque[float] = deque(maxlen=100)
@@ -187,4 +187,3 @@ def test_every_preset_is_listed_and_explained():
         spec = AGENTS[name]
         assert spec.description
         assert spec.default_preset((4, 84, 84)) in spec.presets
-        assert spec.vector_preset in spec.presets

@@ -9,15 +9,16 @@ import dataclasses
 import re
 from pathlib import Path
 
-from eightbit.agents.options import PRESETS, DQNOptions
+from eightbit.agents.options import DQNOptions
+from eightbit.agents.presets import DQN_PRESETS
 from eightbit.cli import main
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "agents" / "dqn.md"
 
 
 def preset_table() -> str:
-    usual = dataclasses.asdict(PRESETS["fast"])
-    others = {name: dataclasses.asdict(preset) for name, preset in PRESETS.items()}
+    usual = dataclasses.asdict(DQN_PRESETS["fast"])
+    others = {name: dataclasses.asdict(preset) for name, preset in DQN_PRESETS.items()}
     lines = [
         "| option | " + " | ".join(f"`{name}`" for name in others) + " |",
         "|---" * (len(others) + 1) + "|",

@@ -12,6 +12,7 @@ from eightbit.cli import main
 from eightbit.train import session
 
 TINY = [
+    *("--agent", "dqn"),
     *("--backbone", "nips2013", "--backbone-options", '{"hidden": 16}', "--device", "cpu"),
     *("--num-envs", "4", "--buffer-size", "400", "--learning-starts", "60", "--batch-size", "8"),
     *("--replay-ratio", "1", "--target-update", "100", "--epsilon-steps", "300"),

@@ -6,12 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from eightbit.agents.dqn import build_optimizer, clip_gradients, dqn_update, linear_schedule
-from eightbit.agents.losses import td_loss, td_targets
-from eightbit.agents.networks import DuelingHead, QNetwork, Twin
+from eightbit.agents.exploration import linear_schedule
+from eightbit.agents.heads import ActionHead
+from eightbit.agents.methods.dqn import make_loss
+from eightbit.agents.networks import Twin
 from eightbit.agents.options import DQNOptions
+from eightbit.agents.parts import build_network
 from eightbit.agents.replay import Batch
-from eightbit.backbones import create_backbone
+from eightbit.agents.targets import chosen, td_loss, td_targets
+from eightbit.agents.update import build_optimizer, clip_gradients, gradient_step
 from eightbit.errors import TrainingError
 
 
@@ -45,12 +48,10 @@ def test_targets_equal_numpys(double):
 def test_loss_and_gradient_equal_numpys(kind):
     x = numbers(1)
     values = torch.from_numpy(x["values"]).requires_grad_()
-    loss, errors = td_loss(
-        values, torch.from_numpy(x["actions"]), torch.from_numpy(x["returns"]), kind
-    )
+    picked = chosen(values, torch.from_numpy(x["actions"]))
+    loss = td_loss(torch.from_numpy(x["returns"]) - picked, kind).mean()
     loss.backward()
-    chosen = x["values"][np.arange(64), x["actions"]]
-    error = x["returns"] - chosen
+    error = x["returns"] - x["values"][np.arange(64), x["actions"]]
     small = np.abs(error) <= 1
     if kind == "huber":
         expected = np.where(small, 0.5 * error**2, np.abs(error) - 0.5).mean()
@@ -62,25 +63,25 @@ def test_loss_and_gradient_equal_numpys(kind):
     gradient[np.arange(64), x["actions"]] = slope
     assert (~small).any(), "the numbers must reach both branches of the Huber loss"
     assert loss.item() == pytest.approx(expected, rel=1e-5)
-    np.testing.assert_allclose(errors.numpy(), error, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(values.grad.numpy(), gradient, rtol=1e-5, atol=1e-7)
 
 
 def test_dueling_head_joins_the_streams_around_the_mean():
-    head = DuelingHead(8, 3, 16)
+    head = ActionHead(8, 3, 2, hidden=16, dueling=True)
     features = torch.randn(5, 8)
-    advantage, value = head.advantage(features), head.value(features)
+    advantage = head.advantage(head.advantage_body(features)).view(5, 3, 2)
+    value = head.value(head.value_body(features))
     values = head(features)
-    torch.testing.assert_close(values.mean(dim=1, keepdim=True), value)
+    torch.testing.assert_close(values.mean(dim=1), value)
     torch.testing.assert_close(values.diff(dim=1), advantage.diff(dim=1))
 
 
 def twins(precision: str, channels_last: bool = True) -> tuple[Twin, Twin]:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        networks = [QNetwork(create_backbone("nature", (4, 84, 84)), 4) for _ in range(2)]
-    if channels_last:
-        networks = [n.to(memory_format=torch.channels_last) for n in networks]
+        networks = [build_network((4, 84, 84), 4, DQNOptions()) for _ in range(2)]
+    if not channels_last:
+        networks = [n.to(memory_format=torch.contiguous_format) for n in networks]
     return Twin(networks[0], precision), Twin(networks[1], precision)
 
 
@@ -100,9 +101,8 @@ def pixels(rows: int = 8) -> Batch:
 
 
 def update(online: Twin, target: Twin, optimizer, batch: Batch) -> dict[str, torch.Tensor]:
-    return dqn_update(
-        online, target, optimizer, batch, double=True, loss="huber", max_grad_norm=10.0
-    )
+    loss = make_loss(DQNOptions(double=True), torch.Generator())
+    return gradient_step(online, target, optimizer, loss, batch, 10.0)[1]
 
 
 def test_fused_adam_on_channels_last_weights_equals_the_plain_one():
