@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import __version__
-from .arguments import parse, peek, with_value
+from .arguments import options_of, parse, peek, with_value
 from .errors import EightBitError, UnknownNameError, UsageError
 
 if TYPE_CHECKING:
@@ -34,7 +34,9 @@ Deep Q-learning from pixels on Atari, and one registry of backbones.
   eightbit train pong
   eightbit train pong --minutes 60 --seed 1
   eightbit train --resume runs/RUN
+  eightbit train pong breakout --seeds 5 --jobs 2
   eightbit evaluate runs/RUN --controls
+  eightbit evaluate runs/SWEEP --table
   eightbit watch runs/RUN -o pong.mp4
   eightbit play pong
 
@@ -102,29 +104,47 @@ class TrainFolders:
 
 
 def _train(given: list[str]) -> int:
-    """Learns a game and writes a run folder."""
+    """Learns a game and writes a run folder; several games, or seeds of one, as a sweep of runs."""
     from .agents import AGENTS
     from .train.runs import CONFIG, RunFolder, read_config
     from .train.session import RunRequest, decode_options, resume_run, start_run
+    from .train.sweep import SWEEP, SweepSettings, is_sweep, planned_sweep, sweep_table
+    from .train.sweep_jobs import run_sweep
 
     told = peek(given, "agent", "preset", "config", "resume", "out")
     if "resume" in told and ("config" in told or "out" in told):
         raise UsageError("--resume goes on with a run in its own folder; leave --config and --out.")
-    folder = RunFolder.open(told["resume"]) if "resume" in told else None
-    if folder is None and "config" not in told:
+    swept = "resume" in told and is_sweep(told["resume"])
+    folder = RunFolder.open(told["resume"]) if "resume" in told and not swept else None
+    config: dict[str, Any] = {}
+    if folder is None and not swept and "config" not in told:
         agent, defaults, options = _train_defaults(told.get("agent"), told.get("preset"), given)
     else:
-        config = folder.config if folder is not None else read_config(told["config"])
+        file = Path(told["resume"], SWEEP) if swept else told.get("config", "")
+        config = folder.config if folder is not None else read_config(file)
         defaults = RunRequest.from_table(config["run"])
         if told.get("preset", defaults.preset) != defaults.preset:
             raise UsageError(f"{CONFIG} holds all options already; leave --preset out.")
         agent = AGENTS[told.get("agent", defaults.agent)]
         options = decode_options(type(next(iter(agent.presets.values()))), config["options"])
     tokens = with_value(given, "--save-replay", yes="yes", no="no", known=("auto", "yes", "no"))
-    request, folders, options = parse(
-        tokens, "train", _doc(_train), defaults, TrainFolders(), **{agent.name: options}
+    main = (defaults, TrainFolders(), SweepSettings())
+    games, others = _games_apart(tokens, *main, options)
+    request, folders, table, options = parse(
+        [*games[:1], *others], "train", _doc(_train), *main, **{agent.name: options}
     )
-    request = _named_game(request)
+    before, seeds = sweep_table(config)
+    games = games or before or [request.game]
+    requests = [_named_game(dataclasses.replace(request, game=game)) for game in games]
+    names, seeds = [one.game for one in requests], table.seeds or seeds or 1
+    if swept or len(names) * seeds > 1:
+        if folder is not None:
+            raise UsageError(f"{folder.path} is one run: leave other games and --seeds out.")
+        sweep = planned_sweep(request, options, names, seeds, table)
+        return run_sweep(sweep, table, told["resume"] if swept else folders.out)
+    if table.devices:
+        raise UsageError("--devices is for several runs; give one run its --device.")
+    (request,) = requests
     if folder is not None:
         result = resume_run(folder, request, options, evaluate=_evaluator(request))
     else:
@@ -134,6 +154,19 @@ def _train(given: list[str]) -> int:
     print(f"next: eightbit evaluate {folder.path}")
     print(f"      eightbit watch {folder.path} -o {folder.path / 'videos' / 'game.mp4'}")
     return 0
+
+
+def _games_apart(tokens: Sequence[str], *defaults: Any) -> tuple[list[str], list[str]]:
+    """The words that stand for themselves, as games do; and options with what belongs to them."""
+    options = [option for one in defaults for option in options_of(one)]
+    takes = {flag for option in options if option.metavar for flag in option.flags}
+    games: list[str] = []
+    others: list[str] = []
+    value = False  # whether this word is the value of the option before it
+    for token in tokens:
+        (others if value or token.startswith("-") else games).append(token)
+        value = not value and token.replace("_", "-") in takes
+    return games, others
 
 
 def _train_defaults(
@@ -210,14 +243,23 @@ class WhichVideo:
 
 
 def _evaluate(given: list[str]) -> int:
-    """Scores a run by a protocol of the literature and writes evaluation.json."""
+    """Scores a run by a protocol of the literature and writes evaluation.json; or, with --table,
+    puts many runs together."""
     from .evaluate.report import EvaluationSettings, evaluate_run, print_controls
+    from .evaluate.table import TableSettings, make_table
     from .train.card import write_card
     from .train.runs import RunFolder
 
-    which, settings = parse(given, "evaluate", _doc(_evaluate), WhichRun(), EvaluationSettings())
+    which, settings, tabled = parse(
+        given, "evaluate", _doc(_evaluate), WhichRun(), EvaluationSettings(), TableSettings()
+    )
     run = _named_run(which, "evaluate")
     command = shlex.join(["eightbit", "evaluate", *given])
+    if tabled.table:
+        print(f"written to {make_table(run, settings, tabled, command=command)}")
+        return 0
+    if tabled != TableSettings():
+        raise UsageError("--against and --output are of a table of runs: add --table.")
     report = evaluate_run(run, settings, command=command)
     if report.controls:
         print_controls(report)

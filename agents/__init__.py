@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..registry import Registry
 from .options import DQNOptions
 from .presets import DQN_PRESETS, PAPER_PRESETS, PQN_PRESETS
+from .sb3_options import A2C_PRESETS, PPO_PRESETS, QRDQN_PRESETS, Sb3Options
 
 if TYPE_CHECKING:
     from .dqn import DQN
     from .loop import LoopStep
     from .replay import FrameReplay
+    from .sb3_agents import Sb3Agent
 
-__all__ = ["AGENTS", "DQN", "AgentSpec", "DQNOptions", "FrameReplay", "LoopStep"]
+__all__ = ["AGENTS", "DQN", "AgentSpec", "DQNOptions", "FrameReplay", "LoopStep", "Sb3Agent"]
+
+AgentOptions = DQNOptions | Sb3Options
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,7 @@ class AgentSpec:
 
     name: str
     description: str
-    presets: dict[str, DQNOptions]
+    presets: Mapping[str, AgentOptions]
     load_class: Callable[[], Any]
 
     def default_preset(self, observation_shape: tuple[int, ...]) -> str:
@@ -45,6 +49,12 @@ def _dqn() -> type[DQN]:
     from .dqn import DQN
 
     return DQN
+
+
+def _sb3() -> type[Sb3Agent]:
+    from .sb3_agents import Sb3Agent
+
+    return Sb3Agent
 
 
 AGENTS: Registry[AgentSpec] = Registry("agent", "eightbit list agents")
@@ -66,6 +76,15 @@ for _name, _description, _presets in (
 ):
     _all = _presets or {_name: PAPER_PRESETS[_name]}
     AGENTS.add(_name, AgentSpec(_name, _description, _all, _dqn))
+AGENTS.add(
+    "sb3-ppo", AgentSpec("sb3-ppo", "PPO of Stable-Baselines3 (Schulman 2017)", PPO_PRESETS, _sb3)
+)
+AGENTS.add(
+    "sb3-a2c", AgentSpec("sb3-a2c", "A2C of Stable-Baselines3 (Mnih 2016)", A2C_PRESETS, _sb3)
+)
+AGENTS.add(
+    "sb3-qrdqn", AgentSpec("sb3-qrdqn", "QR-DQN of sb3-contrib (Dabney 2018a)", QRDQN_PRESETS, _sb3)
+)
 
 
 def default_agent(observation_shape: tuple[int, ...]) -> str:
@@ -73,7 +92,7 @@ def default_agent(observation_shape: tuple[int, ...]) -> str:
     return "pqn" if len(observation_shape) == 3 else "dqn"
 
 
-_LAZY = {"DQN": "dqn", "LoopStep": "loop", "FrameReplay": "replay"}
+_LAZY = {"DQN": "dqn", "LoopStep": "loop", "FrameReplay": "replay", "Sb3Agent": "sb3_agents"}
 
 
 def __getattr__(name: str) -> Any:

@@ -5,19 +5,24 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
 from gymnasium.spaces import Box, Space
 from gymnasium.vector import VectorEnv
 
-from ..envs.transitions import EnvStepper, StepRecord
+from ..envs.device_steps import DeviceStepper, Stepper, as_stepper
+from ..envs.transitions import StepRecord
 from ..errors import TrainingError, UsageError
 from . import files
 from .acting import Acting
 from .device import choose_device, choose_precision
+from .device_agent import DeviceSide, Step, learns_on_device, same_device
+from .device_prioritized import DevicePrioritizedReplay
+from .device_rollout import DeviceRollout
 from .exploration import epsilon_at, epsilon_ladder, linear_schedule
 from .heads import sample_noise
 from .loop import LoopStep, run_steps
@@ -27,15 +32,21 @@ from .parts import Memory, build_loss, build_memory, build_network, memory_bytes
 from .prioritized import PrioritizedReplay
 from .rollout import Rollout
 from .sequences import SequenceReplay
-from .update import build_optimizer, gradient_step
+from .update import build_optimizer, gradient_step, set_rate
+
+T = TypeVar("T")
+
+WEIGHED = (PrioritizedReplay, SequenceReplay, DevicePrioritizedReplay)
+"""Memories that draw by priority and weigh what they draw."""
 
 
 class DQN:
     """A deep Q-network that learns from the environments given.
 
     Args:
-        env: a Gymnasium vector environment with discrete actions, or an EnvStepper; None for an
-            agent that only plays (see `load`).
+        env: a Gymnasium vector environment with discrete actions, or a stepper; None for an agent
+            that only plays (see `load`). Where it gives torch tensors, everything stays on their
+            device.
         options: what varies between runs.
         seed: of the weights, exploration, replay and the environments' first reset.
         device: "auto", "cpu", "cuda", "mps".
@@ -47,7 +58,7 @@ class DQN:
 
     def __init__(
         self,
-        env: VectorEnv | EnvStepper | None,
+        env: VectorEnv | Stepper | None,
         options: DQNOptions = DQNOptions(),  # noqa: B008  # frozen, so sharing it is safe
         *,
         seed: int = 0,
@@ -60,7 +71,8 @@ class DQN:
         self.device = choose_device(device)
         self._stepper = None
         if env is not None:
-            self._stepper = env if isinstance(env, EnvStepper) else EnvStepper(env)
+            self._stepper = as_stepper(env)
+            self.device = self._device_of_games(self._stepper, device)
             observation_space = self._stepper.observation_space
             num_actions, frame_stack = self._stepper.num_actions, self._stepper.frame_stack
         if not isinstance(observation_space, Box) or num_actions is None:
@@ -84,23 +96,49 @@ class DQN:
         self.num_updates = 0
         self.episodes_seen = 0
         self._updates_due = 0.0
-        self._observations: np.ndarray | None = None
+        self._observations: Any = None
+        self._averaged: Twin | None = None
         self.replay: Memory | None = None
+        self._side: DeviceSide | None = None  # of environments that give tensors
         if env is not None:
             self._prepare_learning()
 
     def _prepare_learning(self) -> None:
         options = self.options
         self.target = Twin(copy.deepcopy(self.network), self.precision)
+        if options.average:
+            self._averaged = Twin(copy.deepcopy(self.network), self.precision)
         self.optimizer = build_optimizer(self.online.master, options)
+        self._loss = build_loss(options, self._generator)
+        self._step: Step = partial(
+            gradient_step,
+            *(self.online, self.target, self.optimizer, self._loss),
+            max_grad_norm=options.max_grad_norm,
+        )
+        stepper = self.stepper
+        if isinstance(stepper, DeviceStepper):
+            self._side = DeviceSide(options, stepper, self.online, self._generator)
+            self.replay = cast(Memory, self._side.memory)  # in tensors, as its side's records
+            self._step = self._side.prepare(self._step, self.target, self.optimizer)
+            return
         self.replay = build_memory(
             options,
-            self.stepper.num_envs,
+            stepper.num_envs,
             self.observation_space,
             self.frame_stack,
             self.network,
         )
-        self._loss = build_loss(options, self._generator)
+
+    def _device_of_games(self, stepper: Stepper, wanted: str) -> torch.device:
+        """Where the network computes: on the device of its games where that is not the host."""
+        if not isinstance(stepper, DeviceStepper):
+            return self.device
+        if wanted != "auto" and not same_device(self.device, stepper.device):
+            raise UsageError(
+                f"the games are on {stepper.device} and the network on {self.device}; give both "
+                "the same device."
+            )
+        return stepper.device
 
     @property
     def network(self) -> QNetwork:
@@ -108,7 +146,7 @@ class DQN:
         return self.online.master
 
     @property
-    def stepper(self) -> EnvStepper:
+    def stepper(self) -> Stepper:
         """The environments; raises UsageError for an agent that was loaded to play only."""
         if self._stepper is None:
             raise UsageError("this agent has no environment to learn in: load it with env=...")
@@ -132,6 +170,11 @@ class DQN:
             raise UsageError(f"DQN needs Box observations, not {observation_space}.")
         return memory_bytes(options, num_envs, observation_space, frame_stack)
 
+    @staticmethod
+    def learns_on_device(options: DQNOptions) -> bool:
+        """Whether these options can learn from games that run on a GPU."""
+        return learns_on_device(options)
+
     @property
     def memory_bytes(self) -> int:
         """Bytes of the replay memory; 0 for an agent that only plays."""
@@ -143,7 +186,7 @@ class DQN:
         """Learns until `total_timesteps` agent steps were made in all, yielding each step."""
         return run_steps(self, total_timesteps)
 
-    def begin(self) -> np.ndarray:
+    def begin(self) -> Any:
         """The observations to act on: of new episodes at first, else where the last call ended."""
         if self._observations is None:
             # Only the first reset is seeded: reseeding would replay the same games.
@@ -153,8 +196,10 @@ class DQN:
             self._acting.begin()
         return self._observations
 
-    def act(self, observations: np.ndarray) -> np.ndarray:
+    def act(self, observations: Any) -> Any:
         """Epsilon-greedy actions, (n,) int64, under fresh noise where the head is noisy."""
+        if self._side is not None:
+            return self._side.act(observations, self.epsilon)
         n, options = len(observations), self.options
         epsilon = epsilon_ladder(n) if options.epsilon_ladder else self.epsilon
         explore = self._rng.random(n) < epsilon
@@ -171,8 +216,30 @@ class DQN:
             memory.note_values(values)
         return np.where(explore, actions, values.argmax(axis=1))
 
-    def observe(self, record: StepRecord) -> None:
+    def observe(self, record: Any) -> None:
         """Stores a step of all environments and counts the updates due for it."""
+        options, memory = self.options, self._memory()
+        if self._side is not None:
+            self._side.store(record)
+        else:
+            self._store(record)
+        self._observations = record.observations
+        before = self.num_timesteps
+        self.num_timesteps += len(record.rewards)
+        self.episodes_seen += len(record.episodes)
+        if isinstance(memory, (Rollout, DeviceRollout)):
+            if memory.full:
+                self._updates_due = options.rollout_epochs * len(memory) // options.batch_size
+        elif len(memory) >= max(options.learning_starts, options.n_step * memory.num_envs):
+            # Of a sequence, the steps that have a target.
+            learnt = options.sequence_length - options.burn_in - options.n_step
+            replayed = options.batch_size * max(learnt, 1)
+            stepped = self.num_timesteps - before
+            self._updates_due += stepped * options.replay_ratio / replayed
+        if self.num_timesteps // options.target_update > before // options.target_update:
+            self.target.copy_from(self.online, options.target_tau)
+
+    def _store(self, record: StepRecord) -> None:
         options, memory = self.options, self._memory()
         if isinstance(memory, Rollout) and record.truncated.any():
             memory.note_finals(self._final_values(record))
@@ -187,19 +254,6 @@ class DQN:
             record.final_observations,
         )
         self._acting.end(record.episode_over)
-        self._observations = record.observations
-        before = self.num_timesteps
-        self.num_timesteps += len(record.rewards)
-        self.episodes_seen += len(record.episodes)
-        if isinstance(memory, Rollout):
-            if memory.full:
-                self._updates_due = options.rollout_epochs * len(memory) // options.batch_size
-        elif len(memory) >= max(options.learning_starts, options.n_step * memory.num_envs):
-            replayed = options.batch_size * max(options.sequence_length - options.burn_in, 1)
-            stepped = self.num_timesteps - before
-            self._updates_due += stepped * options.replay_ratio / replayed
-        if self.num_timesteps // options.target_update > before // options.target_update:
-            self.target.copy_from(self.online, options.target_tau)
 
     def _final_values(self, record: StepRecord) -> dict[int, np.ndarray]:
         """Row -> (A,) values of the last observations of the games that were cut."""
@@ -213,15 +267,21 @@ class DQN:
         while self._updates_due >= 1:
             self._updates_due -= 1
             metrics = self.update()
+        if self._side is not None:
+            return self._checked(self._side.read)
         return None if metrics is None else {name: float(m) for name, m in metrics.items()}
 
     def update(self) -> dict[str, torch.Tensor]:
         """One update on a fresh batch."""
         options, memory = self.options, self._memory()
-        batch = memory.sample(
-            options.batch_size, self._rng, n_step=options.n_step, gamma=options.gamma
+        # Whatever the memory samples is what the loss takes.
+        batch: Any = memory.sample(
+            options.batch_size,
+            self._rng if self._side is None else self._generator,  # type: ignore[arg-type]  # see its side
+            n_step=options.n_step,
+            gamma=options.gamma,
         )
-        if isinstance(memory, PrioritizedReplay):
+        if isinstance(memory, WEIGHED):
             batch = memory.weigh(batch, self._importance())
         if self.device.type != "cpu":
             batch = batch.to(self.device)
@@ -232,21 +292,29 @@ class DQN:
             rate = linear_schedule(
                 options.learning_rate, 0.0, options.learning_rate_steps, self.num_timesteps
             )
-            for group in self.optimizer.param_groups:
-                group["lr"] = rate
+            set_rate(self.optimizer, rate)
+        loss, metrics = self._checked(partial(self._step, batch))
+        if isinstance(memory, WEIGHED) and batch.indices is not None:
+            errors: Any = loss.errors if self._side is not None else loss.errors.cpu().numpy()
+            memory.set_priorities(batch.indices, errors)
+        if self._side is not None:
+            self._side.note(metrics)
+        self.num_updates += 1
+        if self._averaged is not None:
+            # Early on the mean is short, so that it forgets the initial weights.
+            share = max(1 - options.average, 9 / (self.num_updates + 9))
+            self._averaged.average_in(self.online, share)
+        return metrics
+
+    def _checked(self, work: Callable[[], T]) -> T:
+        """What `work` returns; its TrainingError says where the run stands."""
         try:
-            loss, metrics = gradient_step(
-                self.online, self.target, self.optimizer, self._loss, batch, options.max_grad_norm
-            )
+            return work()
         except TrainingError as error:
             raise TrainingError(
                 f"{error} at agent step {self.num_timesteps:,}, update {self.num_updates + 1:,}; "
                 "lower the learning rate or set max_grad_norm."
             ) from None
-        if isinstance(memory, (PrioritizedReplay, SequenceReplay)) and batch.indices is not None:
-            memory.set_priorities(batch.indices, loss.errors.cpu().numpy())
-        self.num_updates += 1
-        return metrics
 
     def _importance(self) -> float:
         """Power of the importance weights now."""
@@ -290,29 +358,48 @@ class DQN:
 
     def player(self) -> Acting:
         """What plays games step by step with the newest weights, and a state of its own."""
-        return Acting(self.online)
+        return Acting(self._playing())
+
+    def _playing(self) -> Twin:
+        """The weights that play: their running mean where there is one."""
+        if self._averaged is None:
+            return self.online
+        self._averaged.pull()
+        return self._averaged
 
     def predict(
         self,
         observation: np.ndarray,
-        state: Any = None,
+        state: tuple[np.ndarray, ...] | None = None,
         episode_start: np.ndarray | None = None,
         deterministic: bool = False,
-    ) -> tuple[np.ndarray, None]:
+    ) -> tuple[np.ndarray, tuple[np.ndarray, ...] | None]:
         """Actions in the manner of Stable-Baselines3.
 
         Args:
             observation: (*observation) or (n, *observation).
-            state, episode_start: accepted for SB3's contract; this network has no memory.
-            deterministic: greedy; otherwise epsilon-greedy at the present epsilon.
+            state: what the last call returned; None for zeros, and without memory.
+            episode_start: (n,) bool, games that begin with this observation: their state is
+                zeroed first.
+            deterministic: greedy; otherwise epsilon-greedy at the present epsilon, under fresh
+                noise where the head is noisy.
 
         Returns:
-            Actions of shape () or (n,) int64, and None.
+            Actions of shape () or (n,) int64, and the state after them: of a network with memory,
+            arrays (layers, n, size) float32; else None.
         """
         single = observation.ndim == len(self.observation_space.shape or ())
         batch = observation[None] if single else observation
-        actions = self.q_values(batch).argmax(axis=1) if deterministic else self.act(batch)
-        return (actions[0] if single else actions), None
+        player, noisy = self.player(), self.options.noisy and not deterministic
+        player.set_arrays(state, episode_start)
+        if noisy:
+            sample_noise(player.network, self._generator)
+        actions = player.values(batch, noisy=noisy).argmax(axis=1)
+        if not deterministic:
+            explore = self._rng.random(len(batch)) < self.epsilon
+            anything = self._rng.integers(self.num_actions, size=len(batch))
+            actions = np.where(explore, anything, actions)
+        return (actions[0] if single else actions), player.arrays()
 
     # ---- state
 
@@ -320,13 +407,21 @@ class DQN:
         """All that going on needs: weights, optimizer, generators, counters, replay, games.
 
         Args:
-            replay: include the replay memory (its arrays are views, not copies).
+            replay: include the replay memory (its arrays are views, not copies, on the CPU).
+
+        Raises:
+            TrainingError: on a device, the loss was not finite since the last look.
         """
+        observations = self._observations
+        if self._side is not None:
+            self._checked(self._side.check)
+            observations = None if observations is None else observations.cpu().numpy()
         state = {
             "options": asdict(self.options),
             "precision": self.precision,
             "online": dict(self.network.state_dict()),
             "target": dict(self.target.master.state_dict()),
+            "averaged": dict(self._averaged.master.state_dict()) if self._averaged else None,
             "optimizer": files.optimizer_state(self.optimizer),
             "rng": self._rng.bit_generator.state,
             "generator": self._generator.get_state().numpy(),
@@ -336,7 +431,7 @@ class DQN:
             "episodes_seen": self.episodes_seen,
             "updates_due": self._updates_due,
             "replay": self._memory().get_state() if replay else None,
-            "observations": self._observations,
+            "observations": observations,
             "env": self.stepper.get_state() if self.stepper.can_restore else None,
         }
         return state
@@ -349,9 +444,15 @@ class DQN:
         """
         self.online.load(state["online"])
         self.target.load(state["target"])
+        if self._averaged is not None:
+            self._averaged.load(state["averaged"])
         files.load_optimizer_state(self.optimizer, state["optimizer"])
         self._rng.bit_generator.state = state["rng"]
-        self._generator.set_state(torch.from_numpy(np.array(state["generator"])))
+        drawn = torch.from_numpy(np.array(state["generator"]))
+        if drawn.shape == self._generator.get_state().shape:
+            self._generator.set_state(drawn)
+        else:  # of another kind of device: its numbers cannot be drawn here
+            self._generator.manual_seed(self.seed + int(state["num_timesteps"]))
         self.num_timesteps = int(state["num_timesteps"])
         self.num_updates = int(state["num_updates"])
         self.episodes_seen = int(state["episodes_seen"])
@@ -361,16 +462,20 @@ class DQN:
         else:
             self._updates_due = 0.0  # what was due cannot be drawn from an empty memory
         self._observations = None
+        if self._side is not None:
+            self._side.forget()
         if state["env"] is not None and state["replay"] is not None:
             self.stepper.set_state(state["env"])
             self._observations = np.array(state["observations"])
+            if self._side is not None:
+                self._observations = torch.from_numpy(self._observations).to(self.device)
             self._acting.set_state(state["acting"])
 
     def save(self, path: str | Path) -> None:
         """Writes the network as safetensors, with all that rebuilds it in the metadata."""
         files.save_agent(
             Path(path),
-            self.network.state_dict(),
+            self._playing().master.state_dict(),
             options=asdict(self.options),
             observation_space=self.observation_space,
             num_actions=self.num_actions,
@@ -380,7 +485,7 @@ class DQN:
 
     @classmethod
     def load(
-        cls, path: str | Path, env: VectorEnv | EnvStepper | None = None, device: str = "auto"
+        cls, path: str | Path, env: VectorEnv | Stepper | None = None, device: str = "auto"
     ) -> DQN:
         """Reads what `save` wrote; nothing in the file is executed.
 
@@ -400,4 +505,6 @@ class DQN:
         files.fit_weights(agent.online, saved, Path(path))
         if env is not None:
             agent.target.copy_from(agent.online)
+            if agent._averaged is not None:
+                agent._averaged.copy_from(agent.online)
         return agent

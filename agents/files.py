@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,11 @@ from safetensors.torch import save
 from ..errors import WeightsError
 from .networks import Twin
 from .options import DQNOptions
+from .sb3_options import SB3_OPTIONS
 
 FORMAT = "eightbit-agent-1"
+OPTIONS: dict[str, type] = {"dqn": DQNOptions, **SB3_OPTIONS}
+"""Kinds of agents that a file may hold, and the class of their options."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,7 @@ class SavedAgent:
     observation_space: Box
     num_actions: int
     frame_stack: int
+    agent: str
 
 
 def save_agent(
@@ -41,16 +46,19 @@ def save_agent(
     observation_space: Box,
     num_actions: int,
     frame_stack: int,
-    backbone: torch.nn.Module,
+    backbone: torch.nn.Module | None = None,
+    agent: str = "dqn",
 ) -> None:
     """Writes the file beside `path` and renames it, so that a crash leaves the old one whole.
 
-    The same agent gives the same bytes. Raises OSError when the disk refuses.
+    The same agent gives the same bytes. `agent` is a kind of `OPTIONS`.
+
+    Raises OSError when the disk refuses.
     """
     shape = list(observation_space.shape)
     metadata = {
         "format": FORMAT,
-        "agent": "dqn",
+        "agent": agent,
         "options": json.dumps(options),
         "num_actions": str(num_actions),
         "frame_stack": str(frame_stack),
@@ -89,11 +97,16 @@ def _is_whole(path: Path, checksum: str | None) -> bool:
     return checksum is None or f"{zlib.crc32(content[start:]):08x}" == checksum
 
 
-def load_agent(path: Path) -> SavedAgent:
+def load_agent(path: Path, agents: Iterable[str] = ("dqn",)) -> SavedAgent:
     """Reads what `save_agent` wrote.
 
+    Args:
+        path: the file.
+        agents: the kinds that the caller can be.
+
     Raises:
-        WeightsError: the file is missing, not safetensors, or not an agent of ours.
+        WeightsError: the file is missing, not safetensors, not an agent of ours, or one of
+            another kind.
     """
     if not path.is_file():
         raise WeightsError(f"there is no file {path}; give the model.safetensors of a run.")
@@ -112,6 +125,12 @@ def load_agent(path: Path) -> SavedAgent:
         )
     if not _is_whole(path, metadata.get("crc32")):
         raise WeightsError(f"{path} is damaged: its checksum differs.")
+    agent = metadata.get("agent", "dqn")
+    if agent not in agents:
+        raise WeightsError(
+            f"{path} holds an agent of kind {agent!r}, not {' or '.join(agents)}; "
+            "load it with its own class."
+        )
     try:
         return _described(weights, metadata)
     except (KeyError, TypeError, ValueError) as error:
@@ -121,7 +140,8 @@ def load_agent(path: Path) -> SavedAgent:
 def _described(weights: dict[str, torch.Tensor], metadata: dict[str, str]) -> SavedAgent:
     dtype = np.dtype(metadata["observation_dtype"])
     options = json.loads(metadata["options"])
-    unknown = set(options) - {field.name for field in fields(DQNOptions)}
+    agent = metadata.get("agent", "dqn")
+    unknown = set(options) - {field.name for field in fields(OPTIONS[agent])}
     if unknown:
         raise ValueError(f"unknown option {min(unknown)!r}")
     space = Box(
@@ -131,7 +151,7 @@ def _described(weights: dict[str, torch.Tensor], metadata: dict[str, str]) -> Sa
         dtype=dtype.type,
     )
     return SavedAgent(
-        weights, options, space, int(metadata["num_actions"]), int(metadata["frame_stack"])
+        weights, options, space, int(metadata["num_actions"]), int(metadata["frame_stack"]), agent
     )
 
 

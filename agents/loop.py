@@ -7,11 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
-import numpy as np
-
-from ..envs.transitions import EnvStepper, StepRecord
+from ..envs.device_steps import DeviceRecord, Stepper
+from ..envs.transitions import StepRecord
 
 
 @dataclass(frozen=True)
@@ -21,35 +20,39 @@ class LoopStep:
     Attributes:
         num_timesteps: agent steps so far, over all environments.
         record: what the environments did.
-        losses: loss, q_mean, td_error and grad_norm of the last update; None without one.
+        losses: loss, q_mean, td_error and grad_norm of the last update; None without one. With
+            environments on a device only on the steps that fetch them.
         epsilon: share of random actions in this step.
         num_updates: gradient steps so far.
     """
 
     num_timesteps: int
-    record: StepRecord
+    record: StepRecord | DeviceRecord
     losses: dict[str, float] | None
     epsilon: float
     num_updates: int
 
 
 class Learner(Protocol):
-    """What the loop asks of an agent."""
+    """What the loop asks of an agent.
+
+    Observations, actions and records are NumPy's, or torch's with a `DeviceStepper`.
+    """
 
     num_timesteps: int
     num_updates: int
 
     @property
-    def stepper(self) -> EnvStepper: ...
+    def stepper(self) -> Stepper: ...
 
     @property
     def epsilon(self) -> float: ...
 
-    def begin(self) -> np.ndarray: ...
+    def begin(self) -> Any: ...
 
-    def act(self, observations: np.ndarray) -> np.ndarray: ...
+    def act(self, observations: Any) -> Any: ...
 
-    def observe(self, record: StepRecord) -> None: ...
+    def observe(self, record: Any) -> None: ...
 
     def update_when_due(self) -> dict[str, float] | None: ...
 

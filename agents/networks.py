@@ -42,7 +42,12 @@ class QNetwork(nn.Module):
         self.head = head
 
     def forward(self, observations: torch.Tensor) -> torch.Tensor:
-        """(B, *observation) -> (B, A) float32 action values, of a network without memory."""
+        """(B, *observation) -> (B, A) float32 action values.
+
+        Of a network with memory, those of a game's first observation.
+        """
+        if self.memory is not None:
+            return self.step(observations, None)[0]
         return cast(Head, self.head).values(self.backbone(observations))
 
     def unroll(
@@ -52,7 +57,7 @@ class QNetwork(nn.Module):
 
         Args:
             observations: (B, T, *observation).
-            state: of the memory before the first step; None for zeros.
+            state: of the memory before the first step, in any float format; None for zeros.
             reset: (B, T) bool; where set, the state is zeroed before that step.
 
         Returns:
@@ -61,7 +66,18 @@ class QNetwork(nn.Module):
         if self.memory is None:
             raise UsageError("this network has no memory: give it memory, such as lstm.")
         features = self.backbone(observations.flatten(0, 1))
+        if state is not None:
+            weight = next(self.memory.parameters())
+            state = tuple(part.to(weight) for part in state)
         return self.memory(features.view(*observations.shape[:2], -1), state, reset)
+
+    def unroll_values(
+        self, observations: torch.Tensor, state: State | None, reset: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, State]:
+        """Values (B, T, A) of sequences, and the state after them; see `unroll`."""
+        features, state = self.unroll(observations, state, reset)
+        values = cast(Head, self.head).values(features.flatten(0, 1))
+        return values.view(*observations.shape[:2], -1), state
 
     def step(
         self, observations: torch.Tensor, state: State | None, reset: torch.Tensor | None = None
@@ -74,8 +90,8 @@ class QNetwork(nn.Module):
             reset: (B,) bool.
         """
         reset = None if reset is None else reset.unsqueeze(1)
-        features, state = self.unroll(observations.unsqueeze(1), state, reset)
-        return cast(Head, self.head).values(features.squeeze(1)), state
+        values, state = self.unroll_values(observations.unsqueeze(1), state, reset)
+        return values.squeeze(1), state
 
     def low_precision_parts(self) -> list[nn.Module]:
         """The parts that may compute in bfloat16: all but what gives out values."""
@@ -134,6 +150,13 @@ class Twin:
             torch._foreach_copy_(self._parameters, self._master_parameters)
             for mine, theirs in zip(self.module.buffers(), other.module.buffers(), strict=True):
                 mine.copy_(theirs)
+
+    @torch.no_grad()
+    def average_in(self, other: Twin, share: float) -> None:
+        """Moves the master weights a `share` of the way to `other`; `pull` before computing."""
+        torch._foreach_lerp_(self._master_parameters, other._master_parameters, share)
+        for mine, theirs in zip(self.module.buffers(), other.module.buffers(), strict=True):
+            mine.copy_(theirs)
 
     def load(self, state: dict[str, torch.Tensor]) -> None:
         """Loads master weights (and buffers) and refreshes the computing module."""

@@ -115,6 +115,9 @@ class DQNOptions:
     """agent steps between updates of the target network"""
     target_tau: float = 1.0
     """fraction of the way that the target network moves; 1 copies the weights"""
+    average: float = 0.0
+    """what plays and is saved is the running mean of the weights, which keeps this share of itself
+    at each update; 0 plays the newest weights"""
     epsilon_initial: float = 1.0
     """share of random actions at the start"""
     epsilon_final: float = 0.01
@@ -188,7 +191,7 @@ _AT_LEAST_0 = (
 )
 _SHARES = (
     *("gamma", "target_tau", "epsilon_initial", "epsilon_final", "td_lambda", "munchausen"),
-    *("importance_exponent",),
+    *("importance_exponent", "average"),
 )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, cast
 
 import numpy as np
 import torch
@@ -15,6 +15,9 @@ from .methods import LossFunction, find_method
 from .networks import QNetwork
 from .options import DQNOptions
 from .replay import Batch, FrameReplay, replay_bytes
+
+if TYPE_CHECKING:
+    from .sequences import SequenceBatch
 
 
 class Memory(Protocol):
@@ -42,7 +45,7 @@ class Memory(Protocol):
 
     def sample(
         self, batch_size: int, rng: np.random.Generator, *, n_step: int = 1, gamma: float = 0.99
-    ) -> Batch: ...
+    ) -> Batch | SequenceBatch: ...
 
     def get_state(self) -> dict: ...
 
@@ -72,6 +75,8 @@ def build_network(
                 "('eightbit list backbones' shows all)."
             )
         memory = create_backbone(options.memory, (features,), **options.memory_kwargs())
+        if getattr(memory, "directions", 1) == 2:
+            raise UsageError("an agent cannot read backwards in time: leave bidirectional out.")
         features = int(memory.out_features)  # type: ignore[arg-type]
     head = find_method(options.method).make_head(features, num_actions, options)
     network = QNetwork(backbone, head, memory)
@@ -119,7 +124,8 @@ def build_loss(options: DQNOptions, generator: torch.Generator) -> LossFunction:
     if options.sequence_length:
         from .sequences import make_sequence_loss
 
-        return make_sequence_loss(options)
+        # What this memory samples is what this loss takes.
+        return cast(LossFunction, make_sequence_loss(options))
     return find_method(options.method).make_loss(options, generator)
 
 
@@ -130,6 +136,6 @@ def memory_bytes(options: DQNOptions, num_envs: int, space: Box, frame_stack: in
         transitions,
         num_envs,
         space.shape,
-        space.dtype or np.dtype(np.uint8),
+        space.dtype,
         1 if options.rollout_steps else frame_stack,
     )

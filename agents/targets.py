@@ -75,12 +75,50 @@ def td_loss(errors: torch.Tensor, kind: str) -> torch.Tensor:
     return 0.5 * errors.square()
 
 
+def quantile_midpoints(count: int) -> torch.Tensor:
+    """(N,) float32 midpoints (2 i + 1) / 2 N of N equal shares, Dabney et al. (2018a)."""
+    return (torch.arange(count, dtype=torch.float32) + 0.5) / count
+
+
+def quantile_huber_loss(
+    quantiles: torch.Tensor, targets: torch.Tensor, taus: torch.Tensor, kappa: float = 1.0
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Sum over own quantiles i, mean over targets j of |tau_i - 1{u < 0}| L_kappa(u) / kappa.
+
+    u is target j minus quantile i; L_kappa(u) is u^2 / 2 up to kappa and kappa (|u| - kappa / 2)
+    beyond. Dabney et al. (2018b) divide by kappa, so that a small kappa gives the loss of quantile
+    regression; for kappa = 1 it is the loss of Dabney et al. (2018a).
+
+    Args:
+        quantiles: (B, N).
+        targets: (B, N'); taken as constants.
+        taus: (B, N) or (N,), the share that each own quantile stands for.
+
+    Returns:
+        (B,) losses, with the gradient by the quantiles; and (B,) mean |u| over all pairs, without.
+    """
+    # 200 x 200 pairs a row are more memory than all else in an update: autograd would go through it
+    # a dozen times. L_kappa(u) is c (u - c / 2) with c = clip(u, -kappa, kappa), its derivative.
+    with torch.no_grad():
+        u = targets.unsqueeze(1) - quantiles.unsqueeze(2)
+        errors = u.abs().mean(dim=(1, 2))
+        clipped = u.clamp(-kappa, kappa)
+        tau = taus.unsqueeze(-1)
+        slopes = torch.where(u < 0, 1 - tau, tau).mul_(clipped)
+        gradient = -slopes.mean(dim=2) / kappa
+        losses = slopes.mul_(u.sub_(clipped, alpha=0.5)).mean(dim=2).sum(dim=1) / kappa
+    return losses + (gradient * (quantiles - quantiles.detach())).sum(dim=1), errors
+
+
 def rescale(x: torch.Tensor, epsilon: float = 1e-3) -> torch.Tensor:
     """h(x) = sign(x) (sqrt(|x| + 1) - 1) + epsilon x, Pohlen et al. (2018)."""
-    return x.sign() * ((x.abs() + 1).sqrt() - 1) + epsilon * x
+    # |x| / (sqrt(|x| + 1) + 1) is sqrt(|x| + 1) - 1 without its cancellation near 0.
+    return x / ((x.abs() + 1).sqrt() + 1) + epsilon * x
 
 
 def unrescale(x: torch.Tensor, epsilon: float = 1e-3) -> torch.Tensor:
     """The inverse of `rescale`, Pohlen et al. (2018), proposition A.2."""
-    root = (1 + 4 * epsilon * (x.abs() + 1 + epsilon)).sqrt()
-    return x.sign() * (((root - 1) / (2 * epsilon)).square() - 1)
+    inside = x.abs() + 1 + epsilon
+    root = (1 + 4 * epsilon * inside).sqrt()
+    # The paper's (root - 1) / (2 epsilon), again without the cancellation.
+    return x.sign() * ((2 * inside / (root + 1)).square() - 1)

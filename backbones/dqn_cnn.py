@@ -54,7 +54,7 @@ def _dqn_trunk(
     for index, (channels, kernel, stride) in enumerate(layers):
         conv = PixelConv2d if index == 0 else nn.Conv2d
         # One group is layer norm over (C, H, W) with a scale a channel.
-        norm = [nn.GroupNorm(1, channels)] if layer_norm else []
+        norm: list[nn.Module] = [nn.GroupNorm(1, channels)] if layer_norm else []
         layer = conv(before, channels, kernel, stride)
         stages.append(nn.Sequential(layer, *norm, nn.ReLU(inplace=True)))
         before, reduction = channels, reduction * stride

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any, cast
+from typing import Protocol as Interface
 
 import numpy as np
 
@@ -17,6 +19,81 @@ Act = Callable[[np.ndarray], np.ndarray]
 """Takes observations (n, *obs), returns actions (n,), integer; n varies from call to call."""
 
 _ActRows = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+
+class Playing(Interface):
+    """Plays several games step by step, with a memory of each; see `start_playing`."""
+
+    def begin(self) -> None:
+        """All games begin anew."""
+        ...
+
+    def values(self, observations: np.ndarray) -> np.ndarray:
+        """(n, *obs) -> (n, A) float32 action values, and goes on to the next step."""
+        ...
+
+    def end(self, episode_over: np.ndarray) -> None:
+        """The games of a (n,) bool mask begin anew with their next observation."""
+        ...
+
+    def keep(self, rows: np.ndarray) -> None:
+        """Goes on with some of the games only: (m,) their places among those of the last call."""
+        ...
+
+    def glance(self) -> Any:
+        """`q_values` and `network` of the first game's next step, whatever it shows."""
+        ...
+
+
+def start_playing(agent: Any) -> Playing:
+    """What plays new games of an agent.
+
+    Args:
+        agent: has `player()`, as ours do; or `q_values(observations) -> (n, A)`, without memory.
+    """
+    player = getattr(agent, "player", None)
+    return _Forgetful(agent) if player is None else cast(Playing, player())
+
+
+class _Forgetful:
+    """Plays an agent whose values follow from the observation alone."""
+
+    def __init__(self, agent: Any):
+        self._agent = agent
+
+    def begin(self) -> None:
+        pass
+
+    def values(self, observations: np.ndarray) -> np.ndarray:
+        return np.asarray(self._agent.q_values(observations))
+
+    def end(self, episode_over: np.ndarray) -> None:
+        pass
+
+    def keep(self, rows: np.ndarray) -> None:
+        pass
+
+    def glance(self) -> Any:
+        return self._agent
+
+
+class _Greedy:
+    """Best actions in the rows that still play, each with its own memory."""
+
+    def __init__(self, playing: Playing, num_rows: int):
+        playing.begin()
+        self._playing = playing
+        self._rows = np.arange(num_rows)
+
+    def __call__(self, observations: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        if len(rows) < len(self._rows):
+            self._playing.keep(np.searchsorted(self._rows, rows))
+            self._rows = rows
+        return self._playing.values(observations).argmax(axis=1)
+
+    def end(self, episode_over: np.ndarray) -> None:
+        self._playing.end(episode_over[self._rows])
+
 
 GYM_PREFIX = "gym:"
 _DIRECTIONS = ("UP", "RIGHT", "LEFT", "DOWN", "UPRIGHT", "UPLEFT", "DOWNRIGHT", "DOWNLEFT")
@@ -104,7 +181,7 @@ def default_epsilon(game: str, protocol: Protocol) -> float:
 
 
 def evaluate_policy(
-    act: Act,
+    act: Act | Playing,
     game: str,
     protocol: Protocol = Protocol.MNIH2015,
     *,
@@ -120,7 +197,8 @@ def evaluate_policy(
     episodes are not counted more often than long ones.
 
     Args:
-        act: the policy; it sees the rows that still play, uint8 (n, 4, 84, 84) for Atari.
+        act: the policy, a function or what `start_playing` gives of an agent; it sees the rows
+            that still play, uint8 (n, 4, 84, 84) for Atari.
         game: any name that `make_vec` takes.
         protocol: the rules; stored with the score.
         episodes: how many; the protocol's number by default.
@@ -141,8 +219,13 @@ def evaluate_policy(
     quotas = np.full(rows, episodes // rows)
     quotas[: episodes % rows] += 1
     generator = np.random.default_rng(seed)
+    greedy = None if callable(act) else _Greedy(act, rows)
+    function = cast(Act, act)
     finished = _in_own_environments(
-        game, options, quotas, lambda seen, _: act(seen), seed, epsilon, generator
+        *(game, options, quotas),
+        greedy or (lambda seen, _: function(seen)),
+        *(seed, epsilon, generator),
+        greedy.end if greedy else None,
     )
     name = canonical_game(game)
     score = make_score(name, protocol, [item.episode_return for item in finished], generator)
@@ -241,10 +324,11 @@ def _in_own_environments(
     seed: int,
     epsilon: float,
     generator: np.random.Generator,
+    end: Callable[[np.ndarray], None] | None = None,
 ) -> list[Episode]:
     stepper = make_stepper(game, len(quotas), options)
     try:
-        return _play(stepper, act, quotas, seed, epsilon, generator)
+        return _play(stepper, act, quotas, seed, epsilon, generator, end)
     finally:
         stepper.close()
 
@@ -256,8 +340,12 @@ def _play(
     seed: int,
     epsilon: float,
     generator: np.random.Generator,
+    end: Callable[[np.ndarray], None] | None = None,
 ) -> list[Episode]:
-    """Plays until row i has finished `quotas[i]` episodes; episodes beyond that are ignored."""
+    """Plays until row i has finished `quotas[i]` episodes; episodes beyond that are ignored.
+
+    `end` is told after each step which of all rows' games are over, (n,) bool.
+    """
     left = quotas.copy()
     finished: list[Episode] = []
     observations = stepper.reset(seed)
@@ -270,6 +358,8 @@ def _play(
         anything = generator.integers(0, stepper.num_actions, size=stepper.num_envs)
         record = stepper.step(np.where(explore, anything, actions))
         observations = record.observations
+        if end is not None:
+            end(record.episode_over)
         for episode in record.episodes:
             if left[episode.env_index] > 0:
                 left[episode.env_index] -= 1

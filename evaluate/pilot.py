@@ -12,7 +12,7 @@ from ..envs.games import game_facts
 from ..envs.options import Picture, Preprocessing
 from ..errors import UsageError
 from .cabinet import Cabinet
-from .evaluation import action_names, default_epsilon
+from .evaluation import action_names, default_epsilon, start_playing
 from .player import Player
 
 
@@ -39,7 +39,7 @@ class Pilot:
                 "this agent does not see grey screens as ALE makes them, and only such agents "
                 f"play beside a person: write 'eightbit watch {player.run.path}'."
             )
-        self._agent, self._options = player.agent, options
+        self._playing, self._options = start_playing(player.agent), options
         facts = game_facts(player.game)
         self._grey = grey_palette(facts.frame_rate)
         self._names = action_names(player.game, options, player.agent.num_actions)
@@ -52,6 +52,7 @@ class Pilot:
 
     def begin(self, cabinet: Cabinet) -> None:
         """A new game: before the first observation come FIRE and a random number of no-ops."""
+        self._playing.begin()
         fire = ["FIRE"] if self._has_fire else []
         noops = int(self._generator.integers(self._options.noop_max + 1)) - len(fire)
         self._opening = deque([*fire, *["NOOP"] * noops])
@@ -94,7 +95,7 @@ class Pilot:
         if size:
             screen = cv2.resize(screen, (size, size), interpolation=cv2.INTER_AREA)
         self._stack = np.concatenate([self._stack[1:], screen[None]])
-        values = np.asarray(self._agent.q_values(self._stack[None])[0])
+        values = self._playing.values(self._stack[None])[0]
         random = bool(self._generator.random() < self._epsilon)
         index = int(self._generator.integers(len(values))) if random else int(values.argmax())
         # As in training: the step after a lost life presses FIRE.

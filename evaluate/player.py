@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ..agents import AGENTS
 from ..envs.games import game_facts
 from ..envs.options import EnvOptions, Protocol, as_protocol, change_options, env_options
@@ -16,6 +14,7 @@ from ..errors import RunFolderError, UsageError
 from ..train.checkpoints import read_header
 from ..train.runs import RunFolder
 from ..train.session import RunRequest, decode_options
+from .evaluation import Playing, start_playing
 
 _PROTOCOL_FIELDS = ("sticky", "noop_max", "life_loss", "full_action_set", "max_frames")
 
@@ -25,7 +24,8 @@ class Player:
     """A loaded agent.
 
     Attributes:
-        agent: has `q_values(observations) -> (B, A) float32`, `network` and `num_actions`.
+        agent: has `q_values(observations) -> (B, A) float32`, `network` and `num_actions`, and
+            `player()` where it has a memory.
         game: canonical name, or `gym:<id>`.
         protocol: the rules of its evaluation.
         options: environment options of evaluation: the protocol's, with the frame stack, screen
@@ -45,9 +45,9 @@ class Player:
     agent_steps: int | None
     frames: int | None
 
-    def best_actions(self, observations: np.ndarray) -> np.ndarray:
-        """Greedy actions (n,) int64 for observations (n, *obs)."""
-        return np.asarray(self.agent.q_values(observations)).argmax(axis=1)
+    def start(self) -> Playing:
+        """What plays new games of the agent."""
+        return start_playing(self.agent)
 
 
 def load_player(

@@ -99,7 +99,7 @@ def evaluate_run(
         played = _score_of_training(player, settings, say)
     else:
         played = evaluate_policy(
-            player.best_actions,
+            player.start(),
             player.game,
             player.protocol,
             episodes=settings.episodes,

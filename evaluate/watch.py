@@ -17,7 +17,7 @@ from ..envs.games import game_facts
 from ..envs.options import EnvOptions
 from ..envs.sound import SoundChip
 from ..errors import UsageError
-from .evaluation import GYM_PREFIX, action_names, default_epsilon
+from .evaluation import GYM_PREFIX, Playing, action_names, default_epsilon, start_playing
 from .panel import Moment, Overlay, pixel_factors
 from .player import Player, load_player
 from .saliency import Saliency, saliency_map
@@ -160,10 +160,11 @@ def perform(
     """
     generator = np.random.default_rng(settings.seed)
     factors = pixel_factors(*stage.screen, atari=stage.atari)
-    shown = 0
+    playing, shown = start_playing(agent), 0
     for episode in range(1, settings.episodes + 1):
         # Without a seed the environment goes on to other games.
         observation = stage.reset(settings.seed if episode == 1 else None)
+        playing.begin()
         moment, over = Moment(0.0, 0, None, False, episode, 0), False
         before, score, frame_number = 0.0, 0.0, 0
         while True:
@@ -184,7 +185,7 @@ def perform(
                     return
             if over:
                 break
-            moment, saliency = _decide(agent, observation, settings, epsilon, generator)
+            moment, saliency = _decide(playing, observation, settings, epsilon, generator)
             observation, reward, over, executed = stage.step(moment.action)
             moment = replace(moment, action=executed, episode=episode)
             before, score = score, score + reward
@@ -193,19 +194,20 @@ def perform(
 
 
 def _decide(
-    agent: Any,
+    playing: Playing,
     observation: np.ndarray,
     settings: WatchSettings,
     epsilon: float,
     generator: np.random.Generator,
 ) -> tuple[Moment, np.ndarray | None]:
     """What the agent thinks of an observation (*obs), its epsilon-greedy action, and the map."""
-    values = np.asarray(agent.q_values(observation[None])[0])
+    now = playing.glance()
+    values = playing.values(observation[None])[0]
     random = bool(generator.random() < epsilon)
     action = int(generator.integers(len(values))) if random else int(values.argmax())
     saliency = None
     if settings.overlay and settings.saliency is not None:
-        saliency = saliency_map(settings.saliency, agent, observation)
+        saliency = saliency_map(settings.saliency, now, observation)
     return Moment(0.0, action, values, random, 1, 0), saliency
 
 

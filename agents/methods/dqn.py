@@ -62,6 +62,8 @@ def _targets(online: QNetwork, target: QNetwork, batch: Batch, options: DQNOptio
         next_values = unrescale(next_values)
     if options.munchausen:
         values = target(batch.observations)
+        if options.value_rescaling:
+            values = unrescale(values)
         returns = returns + munchausen_bonus(
             values, batch.actions, options.munchausen, options.temperature, options.munchausen_clip
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -14,7 +16,7 @@ from eightbit.agents.options import DQNOptions
 from eightbit.agents.parts import build_network
 from eightbit.agents.replay import Batch
 from eightbit.agents.targets import chosen, td_loss, td_targets
-from eightbit.agents.update import build_optimizer, clip_gradients, gradient_step
+from eightbit.agents.update import RAdam, build_optimizer, clip_gradients, gradient_step
 from eightbit.errors import TrainingError
 
 
@@ -123,6 +125,43 @@ def test_fused_adam_on_channels_last_weights_equals_the_plain_one():
         # Adam moves each weight by about the learning rate a step, whatever the gradient's size.
         difference = (plain - weights["fused"][name]).abs()
         assert difference.mean() < 0.05 * DQNOptions().learning_rate, name
+
+
+def test_radam_in_one_pass_equals_torchs():
+    rng = torch.Generator().manual_seed(0)
+    start = torch.randn(3, 4, 5, 6, generator=rng).to(memory_format=torch.channels_last)
+    ours, theirs = (torch.nn.Parameter(start.clone()) for _ in range(2))
+    mine = RAdam([ours], lr=0.1, eps=1e-3)
+    peer = torch.optim.RAdam([theirs], lr=0.1, eps=1e-3, foreach=False)
+    for step in range(12):  # the first five are momentum alone
+        gradient = torch.randn(start.shape, generator=rng).to(memory_format=torch.channels_last)
+        ours.grad, theirs.grad = gradient.clone(), gradient.clone()
+        for optimizer in (mine, peer):
+            optimizer.param_groups[0]["lr"] = 0.1 * (1 - step / 100)
+            optimizer.step()
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
+    assert (ours - start).abs().mean() > 1e-3, "both must have moved"
+    kept, expected = (optimizer.state_dict()["state"][0] for optimizer in (mine, peer))
+    torch.testing.assert_close(kept, expected)
+
+
+def test_radam_goes_on_from_torchs_state():
+    start = torch.randn(5, 6, generator=torch.Generator().manual_seed(1))
+    ours, theirs = (torch.nn.Parameter(start.clone()) for _ in range(2))
+    mine, peer = RAdam([ours], lr=0.1), torch.optim.RAdam([theirs], lr=0.1, foreach=False)
+    for step in range(20):
+        gradient = torch.cos(start + step)
+        ours.grad, theirs.grad = gradient.clone(), gradient.clone()
+        peer.step()
+        if step == 9:
+            with torch.no_grad():
+                ours.copy_(theirs)
+            kept = copy.deepcopy(peer.state_dict()["state"])
+            groups = mine.state_dict()["param_groups"]
+            mine.load_state_dict({"state": kept, "param_groups": groups})
+        elif step > 9:
+            mine.step()
+    torch.testing.assert_close(ours, theirs)
 
 
 def test_bf16_gradients_point_the_way_of_fp32():
