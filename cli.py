@@ -111,14 +111,16 @@ def _train(given: list[str]) -> int:
     from .train.sweep import SWEEP, SweepSettings, is_sweep, planned_sweep, sweep_table
     from .train.sweep_jobs import run_sweep
 
-    told = peek(given, "agent", "preset", "config", "resume", "out")
+    told = peek(given, "agent", "preset", "config", "resume", "out", "ray")
     if "resume" in told and ("config" in told or "out" in told):
         raise UsageError("--resume goes on with a run in its own folder; leave --config and --out.")
     swept = "resume" in told and is_sweep(told["resume"])
     folder = RunFolder.open(told["resume"]) if "resume" in told and not swept else None
     config: dict[str, Any] = {}
     if folder is None and not swept and "config" not in told:
-        agent, defaults, options = _train_defaults(told.get("agent"), told.get("preset"), given)
+        # What plays elsewhere is learnt from by replay.
+        name = told.get("agent", "dqn" if "ray" in told else None)
+        agent, defaults, options = _train_defaults(name, told.get("preset"), given)
     else:
         file = Path(told["resume"], SWEEP) if swept else told.get("config", "")
         config = folder.config if folder is not None else read_config(file)
@@ -131,7 +133,11 @@ def _train(given: list[str]) -> int:
     main = (defaults, TrainFolders(), SweepSettings())
     games, others = _games_apart(tokens, *main, options)
     request, folders, table, options = parse(
-        [*games[:1], *others], "train", _doc(_train), *main, **{agent.name: options}
+        [*games[:1], *others],
+        "train",
+        _doc(_train),
+        *main,
+        **{agent.name.replace("-", "_"): options},
     )
     before, seeds = sweep_table(config)
     games = games or before or [request.game]

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from gymnasium.spaces import Box
 
-from ..envs.device_steps import DeviceRecord, DeviceStepper
+from ..envs.device_steps import DeviceRecord, DeviceStepper, Stepper
 from ..errors import TrainingError, UsageError
 from .captured import CapturedStep, Step, tensors_of
 from .device_prioritized import DevicePrioritizedReplay
@@ -46,6 +46,27 @@ def same_device(one: torch.device, other: torch.device) -> bool:
         return index or 0
 
     return one.type == other.type and number(one) == number(other)
+
+
+def device_of_games(stepper: Stepper, chosen: torch.device, wanted: str) -> torch.device:
+    """Where a network computes: on the device of its games where that is not the host.
+
+    Args:
+        stepper: the games.
+        chosen: the device that `wanted` names.
+        wanted: as the user wrote it; "auto" follows the games.
+
+    Raises:
+        UsageError: games and network would be on different devices.
+    """
+    if not isinstance(stepper, DeviceStepper):
+        return chosen
+    if wanted != "auto" and not same_device(chosen, stepper.device):
+        raise UsageError(
+            f"the games are on {stepper.device} and the network on {chosen}; give both the same "
+            "device."
+        )
+    return stepper.device
 
 
 def fits(device: torch.device, needed: int) -> bool:

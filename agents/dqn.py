@@ -20,7 +20,7 @@ from ..errors import TrainingError, UsageError
 from . import files
 from .acting import Acting
 from .device import choose_device, choose_precision
-from .device_agent import DeviceSide, Step, learns_on_device, same_device
+from .device_agent import DeviceSide, Step, device_of_games, learns_on_device
 from .device_prioritized import DevicePrioritizedReplay
 from .device_rollout import DeviceRollout
 from .exploration import epsilon_at, epsilon_ladder, linear_schedule
@@ -72,7 +72,7 @@ class DQN:
         self._stepper = None
         if env is not None:
             self._stepper = as_stepper(env)
-            self.device = self._device_of_games(self._stepper, device)
+            self.device = device_of_games(self._stepper, self.device, device)
             observation_space = self._stepper.observation_space
             num_actions, frame_stack = self._stepper.num_actions, self._stepper.frame_stack
         if not isinstance(observation_space, Box) or num_actions is None:
@@ -129,17 +129,6 @@ class DQN:
             self.network,
         )
 
-    def _device_of_games(self, stepper: Stepper, wanted: str) -> torch.device:
-        """Where the network computes: on the device of its games where that is not the host."""
-        if not isinstance(stepper, DeviceStepper):
-            return self.device
-        if wanted != "auto" and not same_device(self.device, stepper.device):
-            raise UsageError(
-                f"the games are on {stepper.device} and the network on {self.device}; give both "
-                "the same device."
-            )
-        return stepper.device
-
     @property
     def network(self) -> QNetwork:
         """The master weights in float32."""
@@ -170,10 +159,7 @@ class DQN:
             raise UsageError(f"DQN needs Box observations, not {observation_space}.")
         return memory_bytes(options, num_envs, observation_space, frame_stack)
 
-    @staticmethod
-    def learns_on_device(options: DQNOptions) -> bool:
-        """Whether these options can learn from games that run on a GPU."""
-        return learns_on_device(options)
+    learns_on_device = staticmethod(learns_on_device)
 
     @property
     def memory_bytes(self) -> int:
@@ -259,7 +245,8 @@ class DQN:
         """Row -> (A,) values of the last observations of the games that were cut."""
         rows = np.flatnonzero(record.truncated)
         finals = np.stack([record.final_observations[int(row)] for row in rows])
-        return dict(zip(rows.tolist(), self.q_values(finals), strict=True))
+        values = Acting(self.online).values(finals)  # of the weights that learn, as all others
+        return dict(zip(rows.tolist(), values, strict=True))
 
     def update_when_due(self) -> dict[str, float] | None:
         """Makes the updates that the steps so far call for; statistics of the last one."""

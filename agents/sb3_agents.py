@@ -13,6 +13,7 @@ import torch
 from gymnasium.spaces import Box, Space
 from gymnasium.vector import VectorEnv
 
+from ..envs.device_steps import Stepper, as_stepper
 from ..envs.transitions import EnvStepper, StepRecord
 from ..errors import UsageError, WeightsError
 from . import files
@@ -32,8 +33,8 @@ class Sb3Agent:
     only torch's global one.
 
     Args:
-        env: a Gymnasium vector environment with discrete actions, or an EnvStepper; None for an
-            agent that only plays (see `load`).
+        env: a Gymnasium vector environment with discrete actions, on the host, or its stepper;
+            None for an agent that only plays (see `load`).
         options: PPOOptions, A2COptions or QRDQNOptions: which algorithm, and its settings.
         seed: of the weights, exploration, batches and the environments' first reset.
         device: "auto", "cpu", "cuda", "mps".
@@ -46,7 +47,7 @@ class Sb3Agent:
 
     def __init__(
         self,
-        env: VectorEnv | EnvStepper | None,
+        env: VectorEnv | Stepper | None,
         options: Sb3Options,
         *,
         seed: int = 0,
@@ -59,7 +60,7 @@ class Sb3Agent:
         self.device = choose_device(device)
         self._stepper = None
         if env is not None:
-            self._stepper = env if isinstance(env, EnvStepper) else EnvStepper(env)
+            self._stepper = _on_the_host(env)
             observation_space = self._stepper.observation_space
             num_actions, frame_stack = self._stepper.num_actions, self._stepper.frame_stack
         if not isinstance(observation_space, Box) or num_actions is None:
@@ -306,7 +307,7 @@ class Sb3Agent:
 
     @classmethod
     def load(
-        cls, path: str | Path, env: VectorEnv | EnvStepper | None = None, device: str = "auto"
+        cls, path: str | Path, env: VectorEnv | Stepper | None = None, device: str = "auto"
     ) -> Sb3Agent:
         """Reads what `save` wrote; nothing in the file is executed.
 
@@ -334,6 +335,15 @@ class Sb3Agent:
             online = agent.policy.quantile_net.state_dict()
             agent.policy.quantile_net_target.load_state_dict(online)
         return agent
+
+
+def _on_the_host(env: VectorEnv | Stepper) -> EnvStepper:
+    stepper = as_stepper(env)
+    if not isinstance(stepper, EnvStepper):
+        raise UsageError(
+            "Stable-Baselines3 learns from environments on the host: make them with device='cpu'."
+        )
+    return stepper
 
 
 def _name_of(options: Sb3Options) -> str:

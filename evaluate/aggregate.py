@@ -52,7 +52,7 @@ def optimality_gap(scores: np.ndarray) -> np.ndarray:
 
 AGGREGATES: dict[str, Statistic] = {
     "median": median,
-    "iqm": interquartile_mean,
+    "interquartile_mean": interquartile_mean,
     "mean": mean,
     "optimality_gap": optimality_gap,
 }

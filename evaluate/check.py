@@ -118,7 +118,7 @@ def catch() -> Known:
     following = np.minimum(y + 1, rows - 1)
 
     def make(num_envs: int) -> VectorEnv:
-        options = EnvOptions(sticky=0.0, screen_size=3 * CELLS)
+        options = EnvOptions(sticky=0.0, frame_stack=2, screen_size=3 * CELLS)
         return CatchVectorEnv(num_envs, options, AutoresetMode.SAME_STEP)
 
     def states_of(env: VectorEnv) -> np.ndarray:

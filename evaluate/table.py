@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table as RichTable
 
@@ -36,12 +37,8 @@ from .training_log import FRAMES_PER_POINT
 
 FORMAT = 1
 DEFAULT_FOLDER = "table"
-AGGREGATE_NAMES = {
-    "median": "median",
-    "iqm": "interquartile mean",
-    "mean": "mean",
-    "optimality_gap": "optimality gap",
-}
+AGGREGATE_NAMES = {name: name.replace("_", " ") for name in AGGREGATES}
+_NAMES = ("game", "agent", "above")
 _ONE_RUN_ONLY = ("episodes", "epsilon", "checkpoint", "device", "controls")
 
 Grouped = Mapping[str, Mapping[str, Sequence[CollectedRun]]]
@@ -338,8 +335,8 @@ def _parts(table: RunTable, against: bool) -> list[tuple[str, list[str], list[li
     """Title, heads and rows of every part of the table, for a terminal and for Markdown."""
     parts = [
         (
-            f"Scores, protocol {table.protocol.value}",
-            ["game", "agent", "seeds", "mean return", "95 % interval", "human-normalised"],
+            f"Scores, protocol {table.protocol.value}; normalised: 0 random play, 1 the human",
+            ["game", "agent", "seeds", "mean return", "95 % interval", "normalised"],
             [_score_row(score) for score in sorted(table.scores, key=lambda s: (s.game, s.agent))],
         ),
         (
@@ -398,10 +395,11 @@ def _remarks(table: RunTable, against: bool) -> list[str]:
 def print_table(table: RunTable, console: Console, *, against: bool) -> None:
     """Prints the parts of the table, and the notes below them."""
     for title, heads, rows in _parts(table, against):
-        shown = RichTable(title=title, title_justify="left")
+        shown = RichTable(title=title, title_justify="left", box=SIMPLE_HEAD)
         for head in heads:
-            left = head in ("game", "agent", "above")
-            shown.add_column(head, justify="left" if left else "right")
+            side: Literal["left", "right"] = "left" if head in _NAMES else "right"
+            longest = max(len(word) for word in head.split())
+            shown.add_column(head, justify=side, min_width=longest)
         for row in rows:
             shown.add_row(*row)
         console.print(shown)

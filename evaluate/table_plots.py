@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _COLUMNS = 4  # panels side by side
-_PUBLISHED = ("#7f7f7f", "#bcbd22", "#8c6d31", "#637939", "#ad494a", "#7b4173")
+_PUBLISHED = ("#7f7f7f", "#bcbd22", "#8c564b", "#17becf", "#e377c2", "#9467bd")
 _FEW_POINTS = 30
 
 

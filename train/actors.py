@@ -98,19 +98,20 @@ class Actor:
             # Copied: what Ray hands out is read-only.
             self._acting.twin.load({k: torch.from_numpy(np.array(v)) for k, v in weights.items()})
             self._version = version
-        begins = begin or self._observations is None
-        if begins:
-            self._observations = stepper.reset(int(self._rng.integers(2**30)))
+        first, observations = None, self._observations
+        if begin or observations is None:
+            observations = stepper.reset(int(self._rng.integers(2**30)))
             self._acting.begin()
-        first = self._newest(self._observations) if begins else None
+            first = self._newest(observations)
         records: list[StepRecord] = []
         states: list[tuple[np.ndarray, ...]] = []
         for _ in range(steps):
             if self._acting.network.memory is not None:
                 states.append(self._state())
-            records.append(stepper.step(self._act(self._observations, epsilon)))
+            records.append(stepper.step(self._act(observations, epsilon)))
             self._acting.end(records[-1].episode_over)
-            self._observations = records[-1].observations
+            observations = records[-1].observations
+        self._observations = observations
         block = self._pack(first, records, states)
         self._number += 1
         return block, Played(self._version, os.getpid(), self._tell(records))

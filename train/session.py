@@ -16,8 +16,10 @@ from typing import Any, Literal, TypeVar, Union
 import psutil
 
 from ..agents import AGENTS
+from ..agents.device_agent import fits
 from ..backbones import BACKBONES
-from ..envs import EnvStepper, make_vec, parse_game
+from ..envs import parse_game
+from ..envs.device_steps import DeviceStepper, Stepper
 from ..envs.games import CATCH
 from ..envs.options import EnvOptions, Protocol, env_options
 from ..errors import EightBitError, MemoryBudgetError, RunFolderError, UsageError
@@ -25,13 +27,13 @@ from .agents import UNLIMITED, Evaluate, TrainResult, TrainSettings, train_agent
 from .card import write_card
 from .checkpoints import Checkpoint, DamagedError
 from .curves import draw_run
+from .games import GYM_PREFIX, training_stepper
 from .logs import LogStyle
 from .reporting import Reporter
 from .runs import CONFIG, RunFolder, new_folder, refuse_existing, write_config
 
 T = TypeVar("T")
 
-GYM_PREFIX = "gym:"
 DEFAULT_FRAMES = 10_000_000  # of a game of the console; 1/50 of the 200 M of the literature
 DEFAULT_STEPS = 200_000  # of any other environment
 WORKING_BYTES = 1_000_000_000  # of a run besides its replay memory: torch, networks, games
@@ -74,6 +76,12 @@ class RunRequest:
     """minutes between checkpoints; more where writing one takes long"""
     log_style: LogStyle = "sb3"
     """whose TensorBoard tags: Stable-Baselines3's, CleanRL's, or both"""
+    ray: str | None = field(default=None, metadata={"metavar": "ADDRESS", "unset": "one process"})
+    """play on Ray and learn here: local starts a cluster on this machine, HOST:PORT joins one"""
+    actors: int = 1
+    """with --ray: processes that play, one core each; they share num_envs"""
+    replay_shards: int = 1
+    """with --ray: processes that hold the replay memory"""
 
     def __post_init__(self) -> None:
         """Refuses numbers that make no run; raises UsageError."""
@@ -83,6 +91,15 @@ class RunRequest:
                 raise UsageError(f"{name} is {value}; it must be above 0.")
         if not 0 <= self.seed <= MAX_SEED:
             raise UsageError(f"seed is {self.seed}; it must lie between 0 and {MAX_SEED:,}.")
+        for name in ("actors", "replay_shards"):
+            value = getattr(self, name)
+            if value < 1:
+                raise UsageError(f"{name} is {value}; it must be at least 1.")
+            if value > 1 and self.ray is None:
+                raise UsageError(
+                    f"{name} is {value}, but without --ray one process does all; write --ray "
+                    f"local, or --{name.replace('_', '-')} 1."
+                )
 
     @classmethod
     def from_table(cls, table: Mapping[str, Any]) -> RunRequest:
@@ -165,15 +182,6 @@ def observation_shape(game: str) -> tuple[int, ...]:
     return tuple(shape)
 
 
-def training_stepper(game: str, num_envs: int, protocol: Protocol) -> EnvStepper:
-    """The environments that a run learns in; `protocol` holds for the console's games."""
-    if game.startswith(GYM_PREFIX):
-        from ..envs import make_gym_vec
-
-        return EnvStepper(make_gym_vec(game, num_envs))
-    return EnvStepper(make_vec(game, num_envs, options=env_options(protocol, training=True)))
-
-
 def start_run(
     request: RunRequest,
     options: Any,
@@ -199,18 +207,21 @@ def start_run(
     path = Path(out) if out else new_folder("runs", *_name(request), datetime.now())
     refuse_existing(path)
     BACKBONES[options.backbone]  # an unknown one is refused before anything is made
-    stepper = training_stepper(request.game, options.num_envs, request.protocol)
+    options = _distributed(request, options, reporter)
+    stepper = training_stepper(request, options, _num_envs(request, options), reporter.say)
+    agent: Any = None
     try:
         if request.frames is None and request.minutes is None:
             request = dataclasses.replace(request, frames=_default_frames(request.game))
         replay_bytes = _plan(request, options, stepper, reporter)
         request = _settle_replay(request, replay_bytes, path, reporter)
-        agent = _make_agent(request, options, stepper)
+        agent = _make_agent(request, options, stepper, reporter)
         folder = RunFolder.create(path, _tables(request, agent.options))
         reporter.say(f"run folder: {path}")
         with folder.locked():
             return folder, _train(agent, folder, request, evaluate, None, reporter)
     finally:
+        _close(agent, request)
         stepper.close()
 
 
@@ -240,14 +251,17 @@ def resume_run(
     with folder.locked():
         folder.checkpoints.clear_leftovers()
         checkpoint, state = _last_whole(folder, reporter)
-        stepper = training_stepper(request.game, options.num_envs, request.protocol)
+        stepper = training_stepper(request, options, _num_envs(request, options), reporter.say)
+        agent: Any = None
         try:
             _refuse_finished(checkpoint.step * stepper.frames_per_step, state, request)
             replay_bytes = _plan(request, options, stepper, reporter)
             request = _settle_replay(request, replay_bytes, folder.path, reporter)
             # The number format was measured when the run began; another one would change results.
             exact = dataclasses.replace(options, precision=state["agent"]["precision"])
-            agent = _make_agent(request, exact, stepper)
+            agent = _make_agent(request, exact, stepper, reporter)
+            if request.ray is not None:
+                state["agent"]["replay"] = None  # the shards begin empty
             _give_state(agent, state["agent"], checkpoint)
             config = {**folder.config, "run": _tables(request, options)["run"]}
             write_config(folder.path / CONFIG, config)
@@ -256,6 +270,7 @@ def resume_run(
             del state  # its arrays are mapped from the checkpoint and would stay in memory
             return _train(agent, folder, request, evaluate, checkpoint, reporter)
         finally:
+            _close(agent, request)
             stepper.close()
 
 
@@ -285,7 +300,39 @@ def _train(
     return result
 
 
-def _make_agent(request: RunRequest, options: Any, stepper: EnvStepper) -> Any:
+def _distributed(request: RunRequest, options: Any, reporter: Reporter) -> Any:
+    """The options of a new run with its actors' exploration; refuses what Ray is no use for."""
+    if request.ray is None:
+        return options
+    from .distributed import refuse_undistributable
+
+    refuse_undistributable(options, request.actors, request.replay_shards)
+    if options.noisy or options.epsilon_ladder:
+        return options
+    reporter.say("actors explore by a ladder of epsilons, as in Ape-X: epsilon_ladder is on.")
+    return dataclasses.replace(options, epsilon_ladder=True)
+
+
+def _num_envs(request: RunRequest, options: Any) -> int:
+    """Environments of this process; with Ray one that only shows what the actors' are like."""
+    return options.num_envs if request.ray is None else 1
+
+
+def _close(agent: Any, request: RunRequest) -> None:
+    if request.ray is not None and agent is not None:
+        agent.close()
+
+
+def _make_agent(request: RunRequest, options: Any, stepper: Stepper, reporter: Reporter) -> Any:
+    if request.ray is not None:
+        from .distributed import DistributedDQN, Distribution
+
+        where = Distribution(
+            request.ray, request.actors, request.replay_shards, request.game, request.protocol
+        )
+        return DistributedDQN(
+            stepper, options, where, seed=request.seed, device=request.device, say=reporter.say
+        )
     agent_class = AGENTS[request.agent].load_class()
     return agent_class(stepper, options, seed=request.seed, device=request.device)
 
@@ -307,13 +354,22 @@ def _default_frames(game: str) -> int:
     return DEFAULT_STEPS if small else DEFAULT_FRAMES
 
 
-def _plan(request: RunRequest, options: Any, stepper: EnvStepper, reporter: Reporter) -> int:
+def _plan(request: RunRequest, options: Any, stepper: Stepper, reporter: Reporter) -> int:
     """Says what the replay memory takes; raises MemoryBudgetError when that is too much."""
     agent_class = AGENTS[request.agent].load_class()
     needed = agent_class.plan_memory(
         options, stepper.observation_space, stepper.num_envs, stepper.frame_stack
     )
+    if isinstance(stepper, DeviceStepper) and fits(stepper.device, needed):
+        reporter.say(f"replay memory: {_gb(needed)} on {stepper.device}")
+        return int(needed)
     free = available_memory()
+    if request.ray not in (None, "local"):
+        reporter.say(
+            f"replay memory: {options.buffer_size:,} transitions in {_gb(needed)} in "
+            f"{request.replay_shards} of the cluster's processes"
+        )
+        return int(needed)
     if needed + WORKING_BYTES > free:
         raise MemoryBudgetError(
             f"the replay memory of {options.buffer_size:,} transitions needs {_gb(needed)} and the "
@@ -340,6 +396,13 @@ def _settle_replay(
 ) -> RunRequest:
     """Decides whether checkpoints keep the replay memory; two stand on the disk, a third grows."""
     told = request.save_replay
+    if request.ray is not None:
+        if told == "yes":
+            raise UsageError(
+                "checkpoints of a run on Ray do not hold the replay memory, which is elsewhere; "
+                "write --no-save-replay."
+            )
+        return dataclasses.replace(request, save_replay="no")
     keep = replay_bytes <= REPLAY_ON_DISK if told == "auto" else told == "yes"
     above = next(parent for parent in (path, *path.absolute().parents) if parent.exists())
     free = shutil.disk_usage(above).free

@@ -39,7 +39,6 @@ from .session import GYM_PREFIX, MAX_SEED, RunRequest, decode_options
 
 SWEEP = "sweep.toml"
 LOGS = "logs"
-_FIXED = ("agent", "preset", "seed", "protocol")
 _MAY_CHANGE = (
     "frames",
     "minutes",
@@ -49,6 +48,9 @@ _MAY_CHANGE = (
     "save_replay",
     "checkpoint_minutes",
     "log_style",
+)
+_FIXED = tuple(
+    one.name for one in dataclasses.fields(RunRequest) if one.name not in ("game", *_MAY_CHANGE)
 )
 
 

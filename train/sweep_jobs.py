@@ -141,16 +141,7 @@ class _Jobs:
             return
         log.write(f"$ eightbit {' '.join(words)}\n".encode())
         log.flush()
-        process = subprocess.Popen(
-            [sys.executable, "-m", "eightbit", *words],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            env=self._env,
-            # A terminal's Ctrl-C is this process's to pass on, once.
-            start_new_session=os.name != "nt",
-        )
-        self.children.append(_Child(run, process, log, device))
+        self.children.append(_Child(run, _launch(words, log, self._env), log, device))
         self.view.say(f"{run.name} {'goes on' if '--resume' in words else 'begins'}")
 
     def _free_device(self) -> str | None:
@@ -205,6 +196,19 @@ class _Jobs:
             RunLine(child.run.name, last_progress(child.run.path), child.run.saved())
             for child in self.children
         ]
+
+
+def _launch(words: list[str], log: IO[bytes], env: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    """Starts `eightbit` with these words in a process of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "eightbit", *words],
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        env=env,
+        # A terminal's Ctrl-C is the sweep's to pass on, once.
+        start_new_session=os.name != "nt",
+    )
 
 
 def _environment(jobs: int, given: Mapping[str, str]) -> dict[str, str]:

@@ -473,8 +473,8 @@ def test_values_of_a_chain_become_the_known_ones(case):
     options = replace(
         DQNOptions(atoms=51, v_max=2.0, quantiles=8, taus=8, target_taus=8, policy_taus=8),
         backbone="mlp",
-        backbone_options='{"hidden": [64]}',
-        learning_rate=1.5e-2,
+        backbone_options='{"hidden": [128]}',
+        learning_rate=1e-2,
         precision="fp32",
         **FITS[case],
     )
@@ -486,11 +486,11 @@ def test_values_of_a_chain_become_the_known_ones(case):
     draws = torch.Generator().manual_seed(0)
     loss = find_method(options.method).make_loss(options, draws)
     batch, _ = chain()
-    for update in range(480):
-        if update % 8 == 0:
+    for update in range(600):
+        if update % 12 == 0:
             target.copy_from(online)
         for group in optimizer.param_groups:
-            group["lr"] = options.learning_rate * (1 - update / 480)
+            group["lr"] = options.learning_rate * (1 - update / 600)
         sample_noise(online.module, draws)
         sample_noise(target.module, draws)
         gradient_step(online, target, optimizer, loss, batch, 10.0)

@@ -67,7 +67,7 @@ def games(loops: Any, mode: AutoresetMode, rows: int = 4, game: Any = "pong", **
     options = env_options("mnih2015", training=True, **made)
     cpu = EnvStepper(ConsoleVectorEnv(game, rows, options, NEXT))
     gpu = ConsoleGpuVectorEnv(game, rows, options, mode, kernels=loops)
-    return cpu, DeviceStepper(gpu, fetch_every=changes.pop("fetch_every", 8))
+    return cpu, DeviceStepper(gpu, fetch_every=8)
 
 
 def assert_equal_records(one: Any, other: Any) -> None:
