@@ -29,6 +29,8 @@ Deep Q-learning from pixels on Atari, and one registry of backbones.
   evaluate RUN    score a run by a protocol of the literature
   watch RUN       let a run play: a video, or a window
   play GAME       play a game yourself, or beside a run
+  export RUN      the network as an ONNX file
+  check AGENT     whether an agent learns values that are known
   list KIND       games, agents, backbones, presets, tasks or data
 
   eightbit train pong
@@ -104,7 +106,7 @@ class TrainFolders:
 
 
 def _train(given: list[str]) -> int:
-    """Learns a game and writes a run folder; several games, or seeds of one, as a sweep of runs."""
+    """Learns a game and writes a run folder; several games or seeds, a sweep."""
     from .agents import AGENTS
     from .train.runs import CONFIG, RunFolder, read_config
     from .train.session import RunRequest, decode_options, resume_run, start_run
@@ -185,7 +187,11 @@ def _train_defaults(
     # Who learns, and the preset, depend on the kind of observation, so the game is needed first.
     game = next((token for token in given if token.startswith("gym:")), "pong")
     shape = observation_shape(game) if agent_name is None or preset is None else ()
-    agent = AGENTS[default_agent(shape) if agent_name is None else agent_name]
+    if agent_name is None:
+        agent_name = default_agent(shape)
+        if preset is not None and preset not in AGENTS[agent_name].presets:  # whose else?
+            agent_name = next((n for n in AGENTS if preset in AGENTS[n].presets), agent_name)
+    agent = AGENTS[agent_name]
     preset = agent.default_preset(shape) if preset is None else preset
     if preset not in agent.presets:
         raise UnknownNameError("preset", preset, agent.presets, "eightbit list presets")
@@ -210,13 +216,13 @@ def _evaluator(request: RunRequest) -> Evaluate | None:
     """Greedy play with the protocol's exploration, in environments of its own."""
     if request.eval_every is None:
         return None
-    from .evaluate.evaluation import evaluate_policy
+    from .evaluate.evaluation import evaluate_policy, start_playing
 
     gym = request.game.startswith("gym:")
 
     def evaluate(agent: Any) -> float:
         played = evaluate_policy(
-            lambda observations: agent.q_values(observations).argmax(axis=1),
+            start_playing(agent),
             request.game,
             request.protocol,
             episodes=request.eval_episodes,
@@ -249,8 +255,7 @@ class WhichVideo:
 
 
 def _evaluate(given: list[str]) -> int:
-    """Scores a run by a protocol of the literature and writes evaluation.json; or, with --table,
-    puts many runs together."""
+    """Scores a run by a protocol of the literature; --table puts many together."""
     from .evaluate.report import EvaluationSettings, evaluate_run, print_controls
     from .evaluate.table import TableSettings, make_table
     from .train.card import write_card
@@ -301,6 +306,39 @@ def _play(given: list[str]) -> int:
     if path is not None:
         print(f"written to {path}")
     return 0
+
+
+@dataclass(frozen=True)
+class WhichExport:
+    """The file that a network goes to."""
+
+    output: str = field(default="", metadata={"short": "-o", "metavar": "FILE"})
+    """the file to write, .onnx; by default RUN/model.onnx"""
+
+
+def _export(given: list[str]) -> int:
+    """Writes the network of a run as an ONNX file, and compares both on random observations."""
+    from .evaluate.export import ExportSettings, export_run
+
+    which, file, settings = parse(
+        given, "export", _doc(_export), WhichRun(), WhichExport(), ExportSettings()
+    )
+    run = _named_run(which, "export")
+    exported = export_run(run, Path(file.output) if file.output else None, settings)
+    for what, nodes in (("in", exported.inputs), ("out", exported.outputs)):
+        for node in nodes:
+            print(f"{what}: {node}")
+    print(f"largest difference between onnxruntime and torch: {exported.difference:.2g}")
+    print(f"written to {exported.path}")
+    return 0
+
+
+def _check(given: list[str]) -> int:
+    """Trains an agent in two tiny environments with known values and says whether its are right."""
+    from .evaluate.check import CheckSettings, check_agents
+
+    (settings,) = parse(given, "check", _doc(_check), CheckSettings())
+    return 0 if all(one.right for one in check_agents(settings)) else 1
 
 
 def _named_run(which: WhichRun, command: str) -> str:
@@ -393,5 +431,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "evaluate": _evaluate,
     "watch": _watch,
     "play": _play,
+    "export": _export,
+    "check": _check,
     "list": _list,
 }

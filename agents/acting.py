@@ -55,7 +55,7 @@ class Acting:
             if network.memory is None:
                 return network(batch).cpu().numpy()
             fresh = None if self._fresh is None else torch.from_numpy(self._fresh).to(device)
-            values, self.state = network.step(batch, self.state, fresh)
+            values, self.state = network.advance(batch, self.state, fresh)
             self._fresh = None
             return values.cpu().numpy()
         finally:
@@ -118,7 +118,7 @@ class Glance(nn.Module):
         if self._state is None:
             return self._network(observations)
         state = tuple(part.expand(-1, len(observations), -1).clone() for part in self._state)
-        return self._network.step(observations, state)[0]
+        return self._network.advance(observations, state)[0]
 
     @torch.no_grad()
     def q_values(self, observations: np.ndarray) -> np.ndarray:

@@ -47,7 +47,7 @@ class QNetwork(nn.Module):
         Of a network with memory, those of a game's first observation.
         """
         if self.memory is not None:
-            return self.step(observations, None)[0]
+            return self.advance(observations, None)[0]
         return cast(Head, self.head).values(self.backbone(observations))
 
     def unroll(
@@ -79,7 +79,7 @@ class QNetwork(nn.Module):
         values = cast(Head, self.head).values(features.flatten(0, 1))
         return values.view(*observations.shape[:2], -1), state
 
-    def step(
+    def advance(
         self, observations: torch.Tensor, state: State | None, reset: torch.Tensor | None = None
     ) -> tuple[torch.Tensor, State]:
         """Values (B, A) of one step of sequences, and the state after it; see `unroll`.

@@ -7,6 +7,7 @@ stacks share three frames of four, so a ring of single frames holds the same in 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -36,7 +37,7 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         """The batch on another device, with indices as they are."""
-        moved = {
+        moved: dict[str, Any] = {
             name: value.to(device) if isinstance(value, torch.Tensor) else value
             for name, value in vars(self).items()
         }

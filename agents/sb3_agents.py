@@ -94,10 +94,18 @@ class Sb3Agent:
         """Agent steps so far, over all environments."""
         return self._counters.timesteps
 
+    @num_timesteps.setter
+    def num_timesteps(self, steps: int) -> None:
+        self._counters.timesteps = steps
+
     @property
     def num_updates(self) -> int:
         """Gradient steps so far."""
         return self._counters.updates
+
+    @num_updates.setter
+    def num_updates(self, updates: int) -> None:
+        self._counters.updates = updates
 
     @property
     def stepper(self) -> EnvStepper:
@@ -164,7 +172,7 @@ class Sb3Agent:
         """Takes a step of all environments, and learns where one is due."""
         rewards = np.clip(record.rewards, -1, 1) if self.options.clip_rewards else record.rewards
         self._observations = record.observations
-        self._counters.timesteps += len(record.rewards)
+        self.num_timesteps += len(record.rewards)
         self.episodes_seen += len(record.episodes)
         with self._torch.in_use():
             losses = self.learner.observe(record, rewards)
@@ -283,8 +291,8 @@ class Sb3Agent:
         files.load_optimizer_state(self.policy.optimizer, state["optimizer"])
         self._rng.bit_generator.state = state["rng"]
         self._torch.set_state(state["torch"])
-        self._counters.timesteps = int(state["num_timesteps"])
-        self._counters.updates = int(state["num_updates"])
+        self.num_timesteps = int(state["num_timesteps"])
+        self.num_updates = int(state["num_updates"])
         self.episodes_seen = int(state["episodes_seen"])
         self._observations = self._losses = None
         if state["replay"] is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import ModuleType
-from typing import Any, cast
+from typing import Any
 
 import torch
 from gymnasium.spaces import Box, Discrete
@@ -29,7 +29,7 @@ def import_qrdqn() -> ModuleType:
         raise UsageError(
             "agent sb3-qrdqn needs sb3-contrib: write pip install 'eightbit[sb3]'."
         ) from None
-    return cast(ModuleType, qrdqn)
+    return qrdqn
 
 
 def policy_kwargs(options: Sb3Options) -> dict[str, Any]:
@@ -96,6 +96,7 @@ class PolicyNetwork(nn.Module):
         head: its linear layer.
         critic_backbone: of the value, where it does not share the first one.
         critic: linear layer of the value; PPO and A2C only.
+        output_name: "values", or of a policy "log_probabilities".
 
     Args:
         policy: made by `make_policy` or an algorithm with `policy_kwargs`.
@@ -106,6 +107,7 @@ class PolicyNetwork(nn.Module):
         self.scaled = is_image_space(policy.observation_space)
         self.num_actions = int(policy.action_space.n)
         self.quantiles = int(getattr(policy, "n_quantiles", 0))
+        self.output_name = "values" if self.quantiles else "log_probabilities"
         if self.quantiles:
             self.backbone = policy.quantile_net.features_extractor.backbone
             self.head = policy.quantile_net.quantile_net[0]

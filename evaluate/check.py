@@ -10,19 +10,22 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
+import torch
 from gymnasium.vector import AutoresetMode, VectorEnv
 
 from ..agents import AGENTS
 from ..agents.dqn import DQN
 from ..agents.exploration import epsilon_at
 from ..agents.options import DQNOptions
+from ..agents.targets import unrescale
 from ..envs.catch import CatchVectorEnv
 from ..envs.chain import LEFT_REWARD, RIGHT_REWARD, ChainVectorEnv
 from ..envs.options import EnvOptions
 from ..envs.transitions import EnvStepper
-from ..errors import UsageError
+from ..errors import UnknownNameError, UsageError
 
 GAMMA = 0.9  # values of neighbouring states differ, and settle soon
 GAMES = 64  # of catch, in which an agent's values are looked at
@@ -99,7 +102,7 @@ def chain() -> Known:
         terminal=(moved < 0) | (moved >= places),
         cut=cut,
         states_of=lambda env: env.unwrapped.places_now(),  # type: ignore[attr-defined]  # a chain
-        steps=12_000,
+        steps=6_000,
         mean_error=0.03,
         largest_error=0.08,
     )
@@ -133,8 +136,8 @@ def catch() -> Known:
         terminal=lands,
         cut=0.0,
         states_of=states_of,
-        steps=16_000,
-        mean_error=0.05,
+        steps=9_000,
+        mean_error=0.08,
         largest_error=0.35,
     )
 
@@ -208,14 +211,19 @@ def shrunk(preset: DQNOptions, known: Known) -> DQNOptions:
     form of exploration. The trunk becomes an mlp (chain) or nips2013 (catch), with layer norm where
     the preset has it.
     """
-    o, steps = preset, known.steps
+    o, steps = preset, steps_of(preset, known)
     norm = ', "layer_norm": true' if '"layer_norm": true' in o.backbone_options else ""
     trunk = {"chain": ("mlp", '{"hidden": [64]'), "catch": ("nips2013", '{"hidden": 64')}
     backbone, width = trunk[known.name]
-    sequences = {"sequence_length": 16, "burn_in": 4, "sequence_stride": 4}
+    form: dict[str, Any] = {"batch_size": 32, "replay_ratio": 8.0}
+    if o.sequence_length:
+        sequences = {"sequence_length": 12, "burn_in": 2, "sequence_stride": 4}
+        form = {"batch_size": 16, "replay_ratio": 10.0, **sequences}
+    elif o.rollout_steps:
+        form = {"batch_size": 32, "rollout_steps": 16, "rollout_epochs": 4}
     return replace(
         o,
-        **(sequences if o.sequence_length else {}),
+        **form,
         backbone=backbone,
         backbone_options=width + norm + "}",
         backbone_weights=None,
@@ -229,26 +237,27 @@ def shrunk(preset: DQNOptions, known: Known) -> DQNOptions:
         num_envs=8,
         buffer_size=4_000,
         learning_starts=500,
-        batch_size=32,
-        replay_ratio=8.0,
-        rollout_steps=16 if o.rollout_steps else 0,
+        average=min(o.average, 0.99),
         importance_steps=steps,
         learning_rate=1e-3,
         learning_rate_steps=steps,
         optimizer_eps=min(o.optimizer_eps, 1e-4),
-        target_update=400 if o.target_tau == 1 else o.target_update,
-        epsilon_initial=o.epsilon_initial,
+        target_update=200 if o.target_tau == 1 else o.target_update,
         epsilon_final=0.1 if o.epsilon_final else 0.0,
-        epsilon_steps=steps // 3,
-        clip_rewards=o.clip_rewards,
+        epsilon_steps=steps // 2,
         precision="fp32",
     )
+
+
+def steps_of(options: DQNOptions, known: Known) -> int:
+    """Agent steps of training: twice as many for rollouts, which are learnt from a few times."""
+    return known.steps * (2 if options.rollout_steps else 1)
 
 
 def train(options: DQNOptions, known: Known, seed: int) -> DQN:
     """An agent of these options, trained in the environment."""
     agent = DQN(known.make(options.num_envs), options, seed=seed, device="cpu")
-    agent.learn(known.steps)
+    agent.learn(steps_of(options, known))
     return agent
 
 
@@ -283,13 +292,80 @@ def check_values(name: str, options: DQNOptions, known: Known, seed: int = 0) ->
     start = time.perf_counter()
     agent = train(options, known, seed)
     states, values = looked_at(agent, known, seed + 1)
-    true = settle(known, options, epsilon_at(options, known.steps)).max(axis=1)
+    true = settle(known, options, epsilon_at(options, steps_of(options, known))).max(axis=1)
     if options.value_rescaling:
-        from ..agents.targets import unrescale
-        import torch
-
         values = unrescale(torch.from_numpy(values)).numpy()
     errors = np.abs(values - true[states])
     mean, largest = float(errors.mean()), float(errors.max())
     right = mean <= known.mean_error and largest <= known.largest_error
     return Finding(name, known.name, right, mean, largest, time.perf_counter() - start)
+
+
+# ----------------------------------------------------------------------------- the command
+
+
+def check_agents(settings: CheckSettings) -> list[Finding]:
+    """Checks one agent, or all, in both environments; prints a line for each as it is known.
+
+    Raises:
+        UnknownNameError: no such agent or preset.
+        UsageError: no agent is named, or one whose targets are not ours.
+    """
+    chosen = [(name, _preset_of(name, settings.preset)) for name in _names(settings)]
+    widths = (max(len(name) for name, _ in chosen), len("environment"), 6, 10, 13, 7)
+    titles = ("agent", "environment", "values", "mean error", "largest error", "seconds")
+    _print_row((titles[0].ljust(widths[0]), *titles[1:]), widths)
+    findings = []
+    for name, preset in chosen:
+        for known in (chain(), catch()):
+            one = check_values(name, shrunk(preset, known), known, settings.seed)
+            verdict = "right" if one.right else "WRONG"
+            errors = (f"{one.mean_error:.3f}", f"{one.largest_error:.3f}")
+            _print_row((name, known.name, verdict, *errors, f"{one.seconds:.1f}"), widths)
+            findings.append(one)
+    for known in (chain(), catch()):
+        print(
+            f"{known.name}: right is a mean error of at most {known.mean_error:g} and a largest of "
+            f"at most {known.largest_error:g}; values lie between {_span(known)}."
+        )
+    return findings
+
+
+def _names(settings: CheckSettings) -> list[str]:
+    ours = [name for name in AGENTS if isinstance(_first(name), DQNOptions)]
+    if settings.all:
+        if settings.agent:
+            raise UsageError(f"--all checks every agent; leave {settings.agent} or --all out.")
+        return ours
+    if not settings.agent:
+        raise UsageError("which agent? Write 'eightbit check rainbow', or --all.")
+    if AGENTS[settings.agent].name not in ours:
+        raise UsageError(
+            f"{settings.agent} is not of the DQN family: where its values settle is not known "
+            f"here; check one of {', '.join(ours)}."
+        )
+    return [settings.agent]
+
+
+def _first(name: str) -> object:
+    return next(iter(AGENTS[name].presets.values()))
+
+
+def _preset_of(name: str, preset: str) -> DQNOptions:
+    presets = AGENTS[name].presets
+    if preset and preset not in presets:
+        raise UnknownNameError("preset", preset, presets, "eightbit list presets")
+    options = presets[preset or next(iter(presets))]
+    assert isinstance(options, DQNOptions)  # `_names` saw to it
+    return options
+
+
+def _span(known: Known) -> str:
+    best = settle(known, DQNOptions(gamma=GAMMA, n_step=1), 0.0).max(axis=1)
+    return f"{best[best > 0].min():.2f} and {best.max():.2f}"
+
+
+def _print_row(cells: tuple[str, ...], widths: tuple[int, ...]) -> None:
+    first = [cell.ljust(width) for cell, width in zip(cells[:3], widths[:3], strict=True)]
+    rest = [cell.rjust(width) for cell, width in zip(cells[3:], widths[3:], strict=True)]
+    print("  ".join([*first, *rest]), flush=True)

@@ -19,27 +19,31 @@ import pytest
 from eightbit import __version__
 from eightbit.agents import AGENTS
 from eightbit.agents.options import DQNOptions
-from eightbit.agents.presets import DQN_PRESETS
+from eightbit.agents.presets import PQN_PRESETS
 from eightbit.arguments import options_of, peek, whole, with_value
 from eightbit.backbones import list_backbones
 from eightbit.cli import COMMANDS, TrainFolders, WhichVideo, main
 from eightbit.envs.games import list_games
 from eightbit.envs.options import Protocol
 from eightbit.errors import UsageError
+from eightbit.evaluate.check import CheckSettings
 from eightbit.evaluate.keyboard import AGENT_HELP, HELP
 from eightbit.evaluate.play import PlaySettings
 from eightbit.evaluate.report import EvaluationSettings
+from eightbit.evaluate.table import TableSettings
 from eightbit.evaluate.watch import WatchSettings
 from eightbit.train import session
 from eightbit.train.session import RunRequest
+from eightbit.train.sweep import SweepSettings
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "command-line.md"
 TABLES: dict[str, tuple[Any, ...]] = {
-    "train": (RunRequest(), TrainFolders()),
-    "dqn": (DQN_PRESETS["fast"],),
-    "evaluate": (EvaluationSettings(),),
+    "train": (RunRequest(), TrainFolders(), SweepSettings()),
+    "pqn": (PQN_PRESETS["fast"],),
+    "evaluate": (EvaluationSettings(), TableSettings()),
     "watch": (WhichVideo(), WatchSettings()),
     "play": (PlaySettings(),),
+    "check": (CheckSettings(),),
 }
 
 
@@ -87,10 +91,10 @@ def words_of(text: str) -> str:
     return " ".join(re.sub(r"[│╭╮╰╯─]", " ", text).split())
 
 
-@pytest.mark.parametrize("command", ["train", "evaluate", "watch", "play"])
+@pytest.mark.parametrize("command", ["train", "evaluate", "watch", "play", "check"])
 def test_help_shows_every_option_with_its_default(capsys, command):
     text = words_of(shown(capsys, command, "--help"))
-    for name in [command, *(["dqn"] if command == "train" else [])]:
+    for name in [command, *(["pqn"] if command == "train" else [])]:
         for option in (option for one in TABLES[name] for option in options_of(one)):
             flags = option.flags if option.metavar else option.flags[:1]
             for flag in flags:
@@ -99,11 +103,11 @@ def test_help_shows_every_option_with_its_default(capsys, command):
             assert option.help + default in text
 
 
-@pytest.mark.parametrize("command", ["train", "evaluate", "watch", "play"])
+@pytest.mark.parametrize("command", ["train", "evaluate", "watch", "play", "check"])
 def test_help_speaks_to_users(capsys, command):
     text = shown(capsys, command, "--help")
     titles = re.findall(r"^\W*((?:\w+ )?(?:arguments|options))\W*$", text, re.MULTILINE)
-    assert titles == ["positional arguments", "options"] + ["dqn options"] * (command == "train")
+    assert titles == ["positional arguments", "options"] + ["pqn options"] * (command == "train")
     assert "None" not in text and "default: ''" not in text
     assert "How a run is scored" not in text and "table `run`" not in text
     doc = COMMANDS[command].__doc__
@@ -281,6 +285,7 @@ SMALL = {
     "evaluate": ["--episodes", "1"],
     "watch": ["--max-frames", "4"],
     "play": [],
+    "check": [],
     "list": [],
 }
 PIXELS = ["--backbone", "nips2013", "--backbone-options", '{"hidden": 16}']
@@ -306,6 +311,7 @@ def page_commands_run(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setattr("eightbit.evaluate.play.play_game", lambda _: None)  # needs a display
+        patch.setattr("eightbit.evaluate.check.check_agents", lambda _: [])  # has a test of its own
         for number, (program, *words) in enumerate(commands_of_the_page()):
             assert program == "eightbit"
             assert main(made_small(words, 100 + 4 * number)) == 0, words
@@ -315,7 +321,7 @@ def page_commands_run(tmp_path_factory):
 
 def test_the_commands_of_the_page_run(page_commands_run):
     commands = [" ".join(words[:2]) for words in commands_of_the_page()]
-    assert {f"eightbit {name}" for name in COMMANDS} == set(commands) and len(commands) == 15
+    assert {f"eightbit {name}" for name in COMMANDS} == set(commands) and len(commands) >= 15
     assert (page_commands_run / "pong.mp4").stat().st_size > 0
     runs = {path.name.rstrip("0123456789-") for path in (page_commands_run / "runs").iterdir()}
     assert {"pong", "again", "other", "CartPole-v1-vector", "catch-fast", "catch-mnih"} <= runs

@@ -19,6 +19,7 @@ from ..agents.parts import build_network
 from ..agents.shards import Block
 from ..envs import EnvStepper, Episode, StepRecord, make_vec
 from ..envs.options import Protocol, env_options
+from ..errors import UsageError
 
 GYM_PREFIX = "gym:"
 
@@ -92,8 +93,15 @@ class Actor:
             steps: T.
             epsilon: share of random actions, where there is no ladder.
             begin: whether new games begin first.
+
+        Raises:
+            UsageError: the environments or the network cannot be made.
         """
-        stepper = self._prepare()
+        try:
+            stepper = self._prepare()
+        except UsageError as error:
+            # As it is it may be of a class that does not travel.
+            raise UsageError(str(error)) from None
         if version != self._version:
             # Copied: what Ray hands out is read-only.
             self._acting.twin.load({k: torch.from_numpy(np.array(v)) for k, v in weights.items()})

@@ -27,7 +27,7 @@ ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
 
 
 def connect(address: str, cores: int) -> Callable[[], None]:
-    """Joins a Ray cluster; a connection that this process has already is used as it is.
+    """Joins a Ray cluster; where this process belongs to one already, "local" is that one.
 
     Args:
         address: "local" to start a cluster on this machine, "auto" for one that runs on it, or
@@ -43,6 +43,7 @@ def connect(address: str, cores: int) -> Callable[[], None]:
     """
     # Before ray is imported: nothing is sent to its makers, and GPUs stay visible to the learner.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")  # a loss is told once, by us
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     try:
         import ray
@@ -52,6 +53,12 @@ def connect(address: str, cores: int) -> Callable[[], None]:
         ) from None
     if ray.is_initialized():
         leave: Callable[[], None] = _stay
+        present = ray.get_runtime_context().gcs_address
+        if address not in (LOCAL, "auto", present):
+            raise UsageError(
+                f"this process belongs to the Ray cluster at {present} already, not to that at "
+                f"{address}; call ray.shutdown() first."
+            )
     else:
         _join(ray, address, cores)
         leave = ray.shutdown

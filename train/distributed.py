@@ -23,7 +23,8 @@ from ..agents.loop import LoopStep
 from ..agents.options import DQNOptions
 from ..agents.parts import Memory
 from ..agents.shards import unpack
-from ..envs import EnvStepper, StepRecord
+from ..envs import StepRecord
+from ..envs.device_steps import Stepper
 from ..envs.options import Protocol
 from ..errors import UsageError
 from .actors import ActorSettings, Played
@@ -98,7 +99,7 @@ class DistributedDQN:
 
     def __init__(
         self,
-        stepper: EnvStepper,
+        stepper: Stepper,
         options: DQNOptions,
         where: Distribution,
         *,

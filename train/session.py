@@ -18,7 +18,7 @@ import psutil
 from ..agents import AGENTS
 from ..agents.device_agent import fits
 from ..backbones import BACKBONES
-from ..envs import parse_game
+from ..envs import EnvStepper, parse_game
 from ..envs.device_steps import DeviceStepper, Stepper
 from ..envs.games import CATCH
 from ..envs.options import EnvOptions, Protocol, env_options
@@ -330,6 +330,7 @@ def _make_agent(request: RunRequest, options: Any, stepper: Stepper, reporter: R
         where = Distribution(
             request.ray, request.actors, request.replay_shards, request.game, request.protocol
         )
+        assert isinstance(stepper, EnvStepper), "with Ray the games are on the CPU"
         return DistributedDQN(
             stepper, options, where, seed=request.seed, device=request.device, say=reporter.say
         )

@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -20,20 +19,16 @@ from gymnasium.spaces import Box, Discrete
 from gymnasium.vector import AutoresetMode, VectorEnv
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from eightbit.agents.captured import TRIALS, WARM_UPS, CapturedStep, tensors_of
 from eightbit.agents.device_agent import device_of_games, same_device
 from eightbit.agents.dqn import DQN
-from eightbit.agents.methods import Loss
-from eightbit.agents.networks import Twin
 from eightbit.agents.options import METHODS, DQNOptions
-from eightbit.agents.parts import build_loss, build_network
 from eightbit.agents.replay import Batch
-from eightbit.agents.update import build_optimizer, gradient_step, set_rate
 from eightbit.envs import console, env_options, make_vec
 from eightbit.envs.console.gpu import ConsoleGpuVectorEnv
 from eightbit.envs.console.vector import ConsoleVectorEnv
 from eightbit.envs.device_steps import DeviceStepper
 from eightbit.errors import TrainingError, UsageError
+from eightbit.train.checkpoints import load_state, save_state
 
 SAME = AutoresetMode.SAME_STEP
 needs_console = pytest.mark.skipif(not console.is_built(), reason="the console was not compiled")
@@ -126,9 +121,9 @@ def test_a_loop_asks_the_device_nothing_between_fetches(loops, kind, monkeypatch
         with no_looks(monkeypatch):
             next(steps)
     assert learner.num_updates > made
-    with pytest.raises(AssertionError, match="read from a tensor|went to the host"):
-        with no_looks(monkeypatch):
-            next(steps)
+    refused = pytest.raises(AssertionError, match="read from a tensor|went to the host")
+    with refused, no_looks(monkeypatch):
+        next(steps)
 
 
 def both(loops: Any, options: DQNOptions) -> tuple[DQN, DQN]:
@@ -190,13 +185,14 @@ def test_greedy_learning_equals_the_host_s(loops, kind, monkeypatch):
 
 @needs_console
 @pytest.mark.parametrize("kind", KINDS)
-def test_going_on_from_a_state_equals_never_having_stopped(loops, kind):
+def test_going_on_from_a_checkpoint_equals_never_having_stopped(loops, kind, tmp_path):
     options = KINDS[kind]
     whole, first = agent(loops, options), agent(loops, options)
     whole.learn(4 * 44)
     first.learn(4 * 27)
     second = agent(loops, options, seed=99)
-    second.set_state(first.get_state())
+    save_state(tmp_path / "state.safetensors", first.get_state())
+    second.set_state(load_state(tmp_path / "state.safetensors"))
     second.learn(4 * 44)
     assert second.num_updates == whole.num_updates > 3
     assert torch.equal(weights(second), weights(whole))
@@ -264,120 +260,38 @@ def test_what_does_not_go_together_is_refused(loops):
     assert not same_device(torch.device("cuda:1"), torch.device("cuda:0"))
 
 
-# ---- the gradient step as a graph
+# ---- the benchmark
 
 
-class Repeats:
-    """Stands for a CUDA graph: repeats the work, and writes into the results of the first time."""
-
-    def __init__(self) -> None:
-        self.replays = 0
-
-    def __call__(self, work: Callable[[], Any], generator: torch.Generator) -> Any:
-        loss, metrics = work()
-        result = Loss(*(part.detach().clone() for part in loss)), dict(metrics)
-
-        def replay() -> None:
-            self.replays += 1
-            again, figures = work()
-            for target, value in zip(result[0], again, strict=True):
-                target.copy_(value.detach())
-            for name, value in figures.items():
-                result[1][name] = result[1][name].copy_(value)
-
-        return replay, result
+def benchmark(repository: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(repository / "benchmarks"))
+    monkeypatch.setattr(sys, "argv", ["gpu_training.py"])
+    return importlib.import_module("gpu_training")
 
 
-def learner_parts(optimizer: str) -> Any:
-    options = dataclasses.replace(REPLAY, optimizer=optimizer, method="dqn", noisy=True)
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        online, target = (Twin(build_network((4, 84, 84), 4, options), "fp32") for _ in range(2))
-    generator = torch.Generator().manual_seed(0)
-    made = build_optimizer(online.master, options)
-    loss = build_loss(options, generator)
-
-    def step(batch: Batch) -> Any:
-        return gradient_step(online, target, made, loss, batch, 10.0, wait=False)
-
-    return step, lambda: tensors_of(online, target, made), generator, online
+def test_the_benchmark_says_that_there_is_no_gpu(repository, monkeypatch, capsys):
+    monkeypatch.setattr(torch.version, "cuda", "12.8")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(SystemExit) as stopped:
+        benchmark(repository, monkeypatch).main()
+    assert stopped.value.code == 2
+    shown = capsys.readouterr().err
+    assert shown.startswith("nothing measured: device 'cuda' cannot play games: PyTorch finds no")
+    assert shown.count("\n") == 1
 
 
-def batches(count: int) -> list[Batch]:
-    rng = np.random.default_rng(0)
-
-    def pixels() -> torch.Tensor:
-        return torch.from_numpy(rng.integers(0, 256, (8, 4, 84, 84), dtype=np.uint8))
-
-    return [
-        Batch(
-            pixels(),
-            torch.from_numpy(rng.integers(0, 4, 8)),
-            torch.from_numpy(rng.normal(size=8).astype(np.float32)),
-            pixels(),
-            torch.full((8,), 0.9),
-        )
-        for _ in range(count)
-    ]
-
-
-@pytest.mark.parametrize("optimizer", ["adam", "radam", "rmsprop"])
-def test_measuring_a_graph_changes_nothing_and_repeating_it_equals_the_step(
-    optimizer, monkeypatch
-):
-    monkeypatch.setattr("eightbit.agents.captured.TRIALS", 2)
-    plain, _, _, expected = learner_parts(optimizer)
-    step, changed, generator, online = learner_parts(optimizer)
-    drawn = generator.get_state()
-    repeats = Repeats()
-    captured = CapturedStep(step, changed, generator, capture=repeats, captured=True)
-    for number, batch in enumerate(batches(4)):
-        loss, metrics = captured(batch)
-        wanted, figures = plain(batch)
-        assert torch.equal(loss.rows, wanted.rows.detach()), number
-        assert {n: m.item() for n, m in metrics.items()} == {
-            n: m.item() for n, m in figures.items()
-        }
-    assert repeats.replays == 4 + 2
-    assert torch.equal(generator.get_state(), drawn)
-    for one, other in zip(
-        online.master.parameters(), expected.master.parameters(), strict=True
-    ):
-        assert torch.equal(one, other)
-
-
-@pytest.mark.parametrize(("seconds", "taken"), [((1.0, 0.5), True), ((1.0, 0.99), False)])
-def test_a_graph_is_taken_where_it_is_measured_to_be_faster(seconds, taken):
-    made, times = [], iter((0.0, seconds[0], 10.0, 10.0 + seconds[1]))
-
-    def step(batch: Batch) -> Any:
-        made.append(batch)
-        return Loss(batch.returns, batch.returns, batch.returns.mean()), {}
-
-    repeats = Repeats()
-    captured = CapturedStep(
-        step, list, torch.Generator(), capture=repeats, clock=lambda: next(times)
-    )
-    (batch,) = batches(1)
-    captured(batch)
-    assert captured.captured is taken
-    assert repeats.replays == TRIALS + taken
-    captured(batch)
-    # Warm-ups, trials and the capture; a graph that is repeated makes a step here, too.
-    assert len(made) == WARM_UPS + 2 * TRIALS + 1 + 2
-    captured.forget()
-    assert captured.captured is None
-
-
-def test_a_rate_on_a_device_is_changed_in_place():
-    weight = torch.nn.Parameter(torch.zeros(1))
-    optimizer = torch.optim.Adam([weight], lr=torch.tensor(0.5), foreach=False)
-    rate = optimizer.param_groups[0]["lr"]
-    set_rate(optimizer, 0.25)
-    assert optimizer.param_groups[0]["lr"] is rate and rate.item() == 0.25
-    plain = torch.optim.SGD([weight], lr=0.5)
-    set_rate(plain, 0.25)
-    assert plain.param_groups[0]["lr"] == 0.25
+@needs_console
+@pytest.mark.parametrize("kind", ["replay", "rollout"])
+def test_the_benchmark_measures_every_part(loops, repository, monkeypatch, capsys, kind):
+    module = benchmark(repository, monkeypatch)
+    learner = agent(loops, KINDS[kind])
+    rows = module.measure_agent(kind, learner, seconds=0.01, repeats=1, calls=2)
+    assert [row.name for row in rows] == [f"{kind}: {part}" for part in module.PARTS]
+    assert all(row.value > 0 for row in rows)
+    minutes = rows[-1].extra["minutes for 200 M frames"]
+    assert minutes == pytest.approx(200e6 / rows[-1].value / 60)
+    made = module.options_of("pqn" if kind == "rollout" else "dqn", 64, 256)
+    assert made.num_envs == 64
 
 
 # ---- devices that are not here
@@ -410,7 +324,7 @@ def test_an_update_makes_no_float64(method, prioritized):
 class TensorGames(VectorEnv):
     """Frames and flags in tensors on any device, also one that only computes shapes."""
 
-    metadata = {"autoreset_mode": SAME}  # noqa: RUF012  # as Gymnasium's
+    metadata = {"autoreset_mode": SAME}  # as Gymnasium's
 
     def __init__(self, device: torch.device, rows: int = 4):
         self.device, self.num_envs = device, rows

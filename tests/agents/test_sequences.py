@@ -31,10 +31,7 @@ from eightbit.evaluate.saliency import Saliency, saliency_map
 
 
 class Recall(VectorEnv):
-    """The first observation shows a cue, the last one asks for it: 1 for the right action, else -1.
-
-    Between them lie steps that show nothing; episodes last from `shortest` to `longest` steps.
-    """
+    """The first observation shows a cue, the last one asks for it: 1 for the right action or -1."""
 
     metadata = {"autoreset_mode": AutoresetMode.SAME_STEP}
 
@@ -57,14 +54,8 @@ class Recall(VectorEnv):
         over = self.left == 0
         rewards = np.where(over, np.where(actions == self.cues, 1.0, -1.0), 0.0)
         shown = self._shown()
-        finals = shown.copy()
-        return (
-            self._begin(over, shown),
-            rewards,
-            over,
-            np.zeros_like(over),
-            {"final_obs": finals} if over.any() else {},
-        )
+        infos = {"final_obs": shown.copy()} if over.any() else {}
+        return self._begin(over, shown), rewards, over, np.zeros_like(over), infos
 
     def _shown(self) -> np.ndarray:
         shown = np.zeros((self.num_envs, 4), np.float32)
@@ -79,8 +70,8 @@ class Recall(VectorEnv):
         return shown
 
     def get_state(self):
-        rng = self.rng.bit_generator.state
-        return {"rng": rng, "cues": self.cues.copy(), "left": self.left.copy()}
+        games = {"cues": self.cues.copy(), "left": self.left.copy()}
+        return games | {"rng": self.rng.bit_generator.state}
 
     def set_state(self, state):
         self.rng.bit_generator.state = state["rng"]
@@ -116,9 +107,6 @@ SMALL = DQNOptions(
 
 def agent_of(env: VectorEnv, seed: int = 0, **changes) -> DQN:
     return DQN(env, dataclasses.replace(SMALL, **changes), seed=seed, device="cpu")
-
-
-# ----------------------------------------------------------------------------- the memory
 
 
 def filled(steps: int, seed: int = 0, num_envs: int = 2, **changes) -> SequenceReplay:
@@ -202,9 +190,6 @@ def test_a_memory_too_short_for_a_sequence_is_refused():
         memory.sample(4, np.random.default_rng(0))
 
 
-# ------------------------------------------------------------------------------- the loss
-
-
 def h(x: float) -> float:
     return np.sign(x) * (np.sqrt(abs(x) + 1) - 1) + 1e-3 * x
 
@@ -225,7 +210,7 @@ def values_by_steps(network: QNetwork, batch, row: int) -> np.ndarray:
     for step in range(batch.observations.shape[1]):
         if batch.starts[row, step]:
             state = None
-        here, state = network.step(batch.observations[row, step][None], state)
+        here, state = network.advance(batch.observations[row, step][None], state)
         values.append(here[0].detach().numpy().astype(np.float64))
     return np.array(values)
 
@@ -319,9 +304,6 @@ def test_soft_targets_are_refused():
         make_sequence_loss(dataclasses.replace(SMALL, double=False, temperature=0.03))
 
 
-# ------------------------------------------------------------------------------ the agent
-
-
 def test_with_unchanged_weights_a_sequence_gives_the_values_that_acting_saw():
     agent = agent_of(Recall(4, 3, 9), num_envs=4, learning_starts=4_000)
     acted = []
@@ -402,9 +384,6 @@ def test_pixels_are_learnt_from_in_sequences(precision):
     assert np.isfinite(agent.q_values(agent.begin())).all()
 
 
-# ----------------------------------------------------------------------------- its players
-
-
 @pytest.fixture
 def uneven(monkeypatch) -> None:
     """Evaluation games of uneven length in place of the game that is named."""
@@ -424,7 +403,7 @@ def alone(agent: DQN, rows: int, quotas: list[int], seed: int) -> tuple[list, li
             if len(played[row]) < quotas[row]:
                 seen = torch.from_numpy(observations[row : row + 1])
                 with torch.no_grad():
-                    values, states[row] = agent.network.step(seen, states[row])
+                    values, states[row] = agent.network.advance(seen, states[row])
                 actions[row] = int(values.argmax())
         record = stepper.step(actions)
         observations = record.observations

@@ -424,3 +424,29 @@ def test_a_terminal_shows_a_table_and_a_log_a_line_every_half_minute():
     view.update(lines, "2 running", 0.0)
     view.close()
     assert "frames/s" in shown.getvalue() and "2 running" in shown.getvalue()
+
+
+# -------------------------------------------------------------------------------- the page
+
+
+def test_the_commands_of_the_page_are_understood(eightbit, conducted, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    page = (Path(__file__).resolve().parents[2] / "docs" / "sweeps.md").read_text()
+    blocks = re.findall(r"^```sh\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    commands = [line.split()[1:] for block in blocks for line in block.splitlines()]
+    trained = [words for words in commands if words[0] == "train"]
+    assert len(commands) == 6 and len(trained) == 4
+    for words in trained:
+        if not Path("runs/three", SWEEP).is_file():
+            assert eightbit(*words).code == 0
+            with opened(conducted[0][0], conducted[0][2]):
+                pass  # the folder that the other commands are about
+        assert eightbit(*words).code == 0, words
+    assert {out for _, _, out in conducted} == {"runs/three", "runs/again"}
+    for sweep, _, _ in conducted:
+        assert sweep.games == ("pong", "breakout", "qbert") and sweep.seeds == 5
+        assert sweep.runs(Path("runs/three"))[0].name == "pong-pqn-fast-0"
+    for words in commands:
+        if words[0] == "evaluate":
+            answer = eightbit(*words)
+            assert answer.code == 1 and re.search("no run", answer.err)
