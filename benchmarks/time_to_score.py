@@ -29,9 +29,9 @@ from measure import commit, machine, matmul_gflops
 
 from eightbit.agents import AGENTS, default_agent
 from eightbit.agents.options import DQNOptions
-from eightbit.envs.options import Protocol
+from eightbit.envs import EnvStepper, make_vec
+from eightbit.envs.options import Protocol, env_options
 from eightbit.evaluate.evaluation import Evaluation, evaluate_policy, start_playing
-from eightbit.train.session import training_stepper
 
 LOOK_EPISODES, CONFIRM_EPISODES = 10, 30
 WINDOW = 30  # training games whose mean decides whether a look is worth its time
@@ -46,7 +46,8 @@ def play(agent: Any, game: str, protocol: Protocol, episodes: int, seed: int) ->
 def run(chosen: argparse.Namespace, options: DQNOptions) -> dict[str, Any]:
     """Trains until the score is confirmed or the minutes are over."""
     protocol = Protocol(chosen.protocol)
-    stepper = training_stepper(chosen.game, options.num_envs, protocol)
+    games = make_vec(chosen.game, options.num_envs, options=env_options(protocol, training=True))
+    stepper = EnvStepper(games)
     agent = AGENTS[chosen.agent].load_class()(stepper, options, seed=chosen.seed, device="cpu")
     returns: deque[float] = deque(maxlen=WINDOW)
     curve: list[dict[str, Any]] = []

@@ -136,7 +136,7 @@ def catch() -> Known:
         terminal=lands,
         cut=0.0,
         states_of=states_of,
-        steps=9_000,
+        steps=16_000,
         mean_error=0.08,
         largest_error=0.35,
     )
@@ -215,12 +215,12 @@ def shrunk(preset: DQNOptions, known: Known) -> DQNOptions:
     norm = ', "layer_norm": true' if '"layer_norm": true' in o.backbone_options else ""
     trunk = {"chain": ("mlp", '{"hidden": [64]'), "catch": ("nips2013", '{"hidden": 64')}
     backbone, width = trunk[known.name]
-    form: dict[str, Any] = {"batch_size": 32, "replay_ratio": 8.0}
+    form: dict[str, Any] = {"batch_size": 64, "replay_ratio": 8.0}
     if o.sequence_length:
         sequences = {"sequence_length": 12, "burn_in": 2, "sequence_stride": 4}
-        form = {"batch_size": 16, "replay_ratio": 10.0, **sequences}
+        form = {"batch_size": 8, "replay_ratio": 5.0, **sequences}
     elif o.rollout_steps:
-        form = {"batch_size": 32, "rollout_steps": 16, "rollout_epochs": 4}
+        form = {"batch_size": 64, "rollout_steps": 16, "rollout_epochs": 4}
     return replace(
         o,
         **form,
@@ -234,17 +234,17 @@ def shrunk(preset: DQNOptions, known: Known) -> DQNOptions:
         target_taus=min(o.target_taus, 8),
         policy_taus=min(o.policy_taus, 8),
         gamma=GAMMA,
-        num_envs=8,
-        buffer_size=4_000,
+        num_envs=16,
+        buffer_size=6_000,
         learning_starts=500,
         average=min(o.average, 0.99),
         importance_steps=steps,
-        learning_rate=1e-3,
+        learning_rate=2e-3,
         learning_rate_steps=steps,
         optimizer_eps=min(o.optimizer_eps, 1e-4),
         target_update=200 if o.target_tau == 1 else o.target_update,
         epsilon_final=0.1 if o.epsilon_final else 0.0,
-        epsilon_steps=steps // 2,
+        epsilon_steps=steps // 3,
         precision="fp32",
     )
 

@@ -188,7 +188,7 @@ class _Step(nn.Module):
         """(B, *observation) and the state -> (B, A) and the state after it."""
         if self.memory is None:
             return self.network(observations)
-        values, after = self.network.step(observations, state)  # type: ignore[operator]  # QNetwork
+        values, after = self.network.advance(observations, state)  # type: ignore[operator]  # QNetwork
         return (values, *after)
 
 

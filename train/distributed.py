@@ -7,6 +7,7 @@ Learning" (R2D2).
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+import torch
 from gymnasium.spaces import Box
 
 from ..agents.acting import Acting
@@ -28,7 +30,7 @@ from ..envs.device_steps import Stepper
 from ..envs.options import Protocol
 from ..errors import UsageError
 from .actors import ActorSettings, Played
-from .cluster import connect
+from .cluster import LOCAL, connect
 
 BLOCK_STEPS = 256  # agent steps of a block, where 8 to 64 steps of its environments make so many
 PUBLISH_EVERY = 16  # updates after which actors get new weights
@@ -112,6 +114,10 @@ class DistributedDQN:
         self._fleet: Any = None
         # First of all: nothing else is worth its time where the cluster cannot be joined.
         self._leave = connect(where.address, where.actors)
+        self._threads = torch.get_num_threads()
+        if where.address == LOCAL:  # the other cores are the actors'
+            left = (os.cpu_count() or 1) - where.actors
+            torch.set_num_threads(max(min(self._threads, left), 1))
         self._asked_options = options
         stepper.reset(seed)
         self._agent = DQN(stepper, options, seed=seed, device=device)
@@ -315,6 +321,7 @@ class DistributedDQN:
         if self._fleet is not None:
             self._fleet.close()
             self._fleet = None
+        torch.set_num_threads(self._threads)
         self._leave()
 
 
