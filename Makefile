@@ -94,6 +94,7 @@ bench: $(VENV)/.installed-bench
 	$(BIN)/python benchmarks/console.py --threads 1
 	$(BIN)/python benchmarks/console.py --threads 2 --num-envs 16
 	$(BIN)/python benchmarks/replay.py
+	$(BIN)/python benchmarks/priorities.py
 	$(BIN)/python benchmarks/memory.py
 	$(BIN)/python benchmarks/training.py
 

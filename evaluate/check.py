@@ -102,7 +102,7 @@ def chain() -> Known:
         terminal=(moved < 0) | (moved >= places),
         cut=cut,
         states_of=lambda env: env.unwrapped.places_now(),  # type: ignore[attr-defined]  # a chain
-        steps=6_000,
+        steps=9_000,
         mean_error=0.03,
         largest_error=0.08,
     )
@@ -136,7 +136,7 @@ def catch() -> Known:
         terminal=lands,
         cut=0.0,
         states_of=states_of,
-        steps=16_000,
+        steps=13_000,
         mean_error=0.08,
         largest_error=0.35,
     )

@@ -22,11 +22,12 @@ from eightbit.agents.options import DQNOptions
 from eightbit.agents.presets import PQN_PRESETS
 from eightbit.arguments import options_of, peek, whole, with_value
 from eightbit.backbones import list_backbones
-from eightbit.cli import COMMANDS, TrainFolders, WhichVideo, main
+from eightbit.cli import COMMANDS, TrainFolders, WhichExport, WhichVideo, main
 from eightbit.envs.games import list_games
 from eightbit.envs.options import Protocol
 from eightbit.errors import UsageError
 from eightbit.evaluate.check import CheckSettings
+from eightbit.evaluate.export import ExportSettings
 from eightbit.evaluate.keyboard import AGENT_HELP, HELP
 from eightbit.evaluate.play import PlaySettings
 from eightbit.evaluate.report import EvaluationSettings
@@ -44,6 +45,7 @@ TABLES: dict[str, tuple[Any, ...]] = {
     "watch": (WhichVideo(), WatchSettings()),
     "play": (PlaySettings(),),
     "check": (CheckSettings(),),
+    "export": (WhichExport(), ExportSettings()),
 }
 
 
@@ -91,7 +93,7 @@ def words_of(text: str) -> str:
     return " ".join(re.sub(r"[│╭╮╰╯─]", " ", text).split())
 
 
-@pytest.mark.parametrize("command", ["train", "evaluate", "watch", "play", "check"])
+@pytest.mark.parametrize("command", ["train", "evaluate", "watch", "play", "check", "export"])
 def test_help_shows_every_option_with_its_default(capsys, command):
     text = words_of(shown(capsys, command, "--help"))
     for name in [command, *(["pqn"] if command == "train" else [])]:
@@ -103,7 +105,7 @@ def test_help_shows_every_option_with_its_default(capsys, command):
             assert option.help + default in text
 
 
-@pytest.mark.parametrize("command", ["train", "evaluate", "watch", "play", "check"])
+@pytest.mark.parametrize("command", ["train", "evaluate", "watch", "play", "check", "export"])
 def test_help_speaks_to_users(capsys, command):
     text = shown(capsys, command, "--help")
     titles = re.findall(r"^\W*((?:\w+ )?(?:arguments|options))\W*$", text, re.MULTILINE)
@@ -286,6 +288,7 @@ SMALL = {
     "watch": ["--max-frames", "4"],
     "play": [],
     "check": [],
+    "export": [],
     "list": [],
 }
 PIXELS = ["--backbone", "nips2013", "--backbone-options", '{"hidden": 16}']

@@ -34,9 +34,9 @@ eightbit train --config {path}/config.toml   # the same run again
 ```
 
 ```python
-from eightbit.agents import DQN
+from eightbit.agents import AGENTS
 
-agent = DQN.load("{path}/model.safetensors")
+agent = AGENTS["{agent}"].load_class().load("{path}/model.safetensors")
 actions, _ = agent.predict(observations, deterministic=True)  # {shape}
 ```
 

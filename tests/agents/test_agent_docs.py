@@ -1,4 +1,4 @@
-"""docs/agents: a page for every agent, tables of presets that are those of the code, code that runs.
+"""docs/agents: a page for every agent, its table of presets is that of the code, its code runs.
 
 `python tests/agents/test_agent_docs.py` writes the tables anew.
 """
@@ -25,7 +25,12 @@ def page_of(agent: str) -> Path:
 
 def preset_table(agents: list[str]) -> str:
     """Options of these agents' presets where they differ from the options' own defaults."""
-    presets = {name: one for agent in agents for name, one in AGENTS[agent].presets.items()}
+    prefix = len(agents) > 1
+    presets = {
+        f"{agent} {name}" if prefix else name: one
+        for agent in agents
+        for name, one in AGENTS[agent].presets.items()
+    }
     usual = {f.name: f.default for one in presets.values() for f in dataclasses.fields(one)}
     told = {name: dataclasses.asdict(preset) for name, preset in presets.items()}
     lines = [
