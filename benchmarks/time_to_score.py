@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import os
 import platform
 import shlex
 import sys
@@ -142,7 +141,6 @@ def main() -> None:
         "options": dataclasses.asdict(options),
         "commit": commit(),
         "threads": torch.get_num_threads(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
         "machine": {**machine(), "python": platform.python_version()},
         "matmul_gflops": matmul_gflops(),
     }

@@ -29,6 +29,7 @@ from ..errors import UnknownNameError, UsageError
 
 GAMMA = 0.9  # values of neighbouring states differ, and settle soon
 GAMES = 64  # of catch, in which an agent's values are looked at
+USUAL = 0.95  # share of the states that must be within the usual error
 CELLS, PADDLE = 12, 2  # of catch: the board's width, the paddle's
 
 
@@ -59,7 +60,9 @@ class Known:
         cut: chance that a step which ends no game truncates it.
         states_of: the states (n,) that an environment is in.
         steps: agent steps of training.
-        mean_error, largest_error: what the agent's values may be off.
+        learning_rate: at its beginning.
+        mean_error, usual_error: what the agent's values may be off, in the mean and in 19 of 20
+            states that it comes to: one that it rarely saw says little about its targets.
     """
 
     name: str
@@ -70,18 +73,29 @@ class Known:
     cut: float
     states_of: Callable[[VectorEnv], np.ndarray]
     steps: int
+    learning_rate: float
     mean_error: float
-    largest_error: float
+    usual_error: float
 
 
 @dataclass(frozen=True)
 class Finding:
-    """How far an agent's values were off in one environment."""
+    """How far an agent's values were off in one environment.
+
+    Attributes:
+        agent, environment: their names.
+        right: whether mean and usual error are within those of `Known`.
+        mean_error: over the states of some games that the agent played greedily.
+        usual_error: what 19 of 20 of these states stay below.
+        largest_error: of any of them.
+        seconds: of training and looking.
+    """
 
     agent: str
     environment: str
     right: bool
     mean_error: float
+    usual_error: float
     largest_error: float
     seconds: float
 
@@ -103,8 +117,9 @@ def chain() -> Known:
         cut=cut,
         states_of=lambda env: env.unwrapped.places_now(),  # type: ignore[attr-defined]  # a chain
         steps=9_000,
+        learning_rate=1e-3,
         mean_error=0.03,
-        largest_error=0.08,
+        usual_error=0.06,
     )
 
 
@@ -137,8 +152,9 @@ def catch() -> Known:
         cut=0.0,
         states_of=states_of,
         steps=13_000,
+        learning_rate=3e-3,
         mean_error=0.08,
-        largest_error=0.35,
+        usual_error=0.25,
     )
 
 
@@ -218,7 +234,7 @@ def shrunk(preset: DQNOptions, known: Known) -> DQNOptions:
     form: dict[str, Any] = {"batch_size": 64, "replay_ratio": 8.0}
     if o.sequence_length:
         sequences = {"sequence_length": 12, "burn_in": 2, "sequence_stride": 4}
-        form = {"batch_size": 8, "replay_ratio": 5.0, **sequences}
+        form = {"batch_size": 16, "replay_ratio": 5.0, **sequences}
     elif o.rollout_steps:
         form = {"batch_size": 64, "rollout_steps": 16, "rollout_epochs": 4}
     return replace(
@@ -239,12 +255,12 @@ def shrunk(preset: DQNOptions, known: Known) -> DQNOptions:
         learning_starts=500,
         average=min(o.average, 0.99),
         importance_steps=steps,
-        learning_rate=2e-3,
+        learning_rate=known.learning_rate,
         learning_rate_steps=steps,
         optimizer_eps=min(o.optimizer_eps, 1e-4),
         target_update=200 if o.target_tau == 1 else o.target_update,
         epsilon_final=0.1 if o.epsilon_final else 0.0,
-        epsilon_steps=steps // 3,
+        epsilon_steps=steps // 2,
         precision="fp32",
     )
 
@@ -296,9 +312,10 @@ def check_values(name: str, options: DQNOptions, known: Known, seed: int = 0) ->
     if options.value_rescaling:
         values = unrescale(torch.from_numpy(values)).numpy()
     errors = np.abs(values - true[states])
-    mean, largest = float(errors.mean()), float(errors.max())
-    right = mean <= known.mean_error and largest <= known.largest_error
-    return Finding(name, known.name, right, mean, largest, time.perf_counter() - start)
+    mean, usual = float(errors.mean()), float(np.quantile(errors, USUAL))
+    right = mean <= known.mean_error and usual <= known.usual_error
+    seconds = time.perf_counter() - start
+    return Finding(name, known.name, right, mean, usual, float(errors.max()), seconds)
 
 
 # ----------------------------------------------------------------------------- the command
@@ -312,21 +329,24 @@ def check_agents(settings: CheckSettings) -> list[Finding]:
         UsageError: no agent is named, or one whose targets are not ours.
     """
     chosen = [(name, _preset_of(name, settings.preset)) for name in _names(settings)]
-    widths = (max(len(name) for name, _ in chosen), len("environment"), 6, 10, 13, 7)
-    titles = ("agent", "environment", "values", "mean error", "largest error", "seconds")
-    _print_row((titles[0].ljust(widths[0]), *titles[1:]), widths)
+    widths = (max(5, *(len(name) for name, _ in chosen)), 11, 6, 10, 14, 13, 7)
+    titles = (
+        *("agent", "environment", "values", "mean error", "19 of 20 below", "largest error"),
+        "seconds",
+    )
+    _print_row(titles, widths)
     findings = []
     for name, preset in chosen:
         for known in (chain(), catch()):
             one = check_values(name, shrunk(preset, known), known, settings.seed)
             verdict = "right" if one.right else "WRONG"
-            errors = (f"{one.mean_error:.3f}", f"{one.largest_error:.3f}")
+            errors = [f"{e:.3f}" for e in (one.mean_error, one.usual_error, one.largest_error)]
             _print_row((name, known.name, verdict, *errors, f"{one.seconds:.1f}"), widths)
             findings.append(one)
     for known in (chain(), catch()):
         print(
-            f"{known.name}: right is a mean error of at most {known.mean_error:g} and a largest of "
-            f"at most {known.largest_error:g}; values lie between {_span(known)}."
+            f"{known.name}: right is a mean error of at most {known.mean_error:g}, and at most "
+            f"{known.usual_error:g} in 19 states of 20; values lie between {_span(known)}."
         )
     return findings
 

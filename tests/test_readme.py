@@ -51,7 +51,16 @@ def learning_rows() -> list[tuple[str, str, str]]:
     minutes = float(theirs.columns["minutes"][-1])
     score, trained = _score("pong-fast")
     demo_score, demo = _score("demo")
+    timed = _record(RESULTS, "pong-time-to-18")
+    low, high = timed["interval"]
     return [
+        (
+            f"Pong until 18 is reached and confirmed, `eightbit train pong`, "
+            f"{timed['frames'] / 1e6:.1f} M frames, one seed, machine shared with other work",
+            f"**{timed['minutes']:.0f} minutes**, looks included; {timed['mean']:.1f} "
+            f"({low:.1f} to {high:.1f}), {len(timed['returns'])} games, `{timed['protocol']}`",
+            _link(RESULTS, "pong-time-to-18.json"),
+        ),
         (
             f"`make demo`: {demo['game'].replace('_', ' ')} after {demo['training_minutes']:.0f} "
             f"minutes of learning, {demo['total_minutes']:.0f} in all",
@@ -59,7 +68,7 @@ def learning_rows() -> list[tuple[str, str, str]]:
             _link(RESULTS, "demo.json"),
         ),
         (
-            f"`eightbit train pong`, {trained['training_minutes']:.0f} minutes",
+            f"`eightbit train pong --agent dqn`, {trained['training_minutes']:.0f} minutes",
             score,
             _link(RESULTS, "pong-fast.json"),
         ),
@@ -80,7 +89,7 @@ def speed_rows() -> list[tuple[str, str, str]]:
     preset = steps["ours, preset fast"]
     return [
         (
-            "default preset, agent steps per second",
+            "DQN's preset `fast`, agent steps per second",
             f"{preset['value']:,.0f}, {speed['ours, preset fast, to SB3']:.1f} x SB3's DQN",
             _link(BENCHMARKS, "training.json"),
         ),

@@ -38,7 +38,7 @@ def test_the_file_names_its_backbone_shape_and_all_options(saved):
     config, _ = weights.read_weights(saved)
     assert config.name == "nature"
     assert config.in_shape == ATARI
-    assert config.options == {"hidden": 512}
+    assert config.options == {"hidden": 512, "layer_norm": False}
 
 
 def test_another_channel_count_keeps_the_output_of_grey_pictures(saved, capsys):

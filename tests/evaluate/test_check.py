@@ -251,7 +251,7 @@ def test_shrinking_keeps_what_an_agent_is_composed_of():
 
 def answer(monkeypatch, right: bool) -> None:
     def check_nothing(name: str, options: DQNOptions, known: Known, seed: int = 0) -> Finding:
-        return Finding(name, known.name, right or known.name == "chain", 0.012, 0.3, 4.5)
+        return Finding(name, known.name, right or known.name == "chain", 0.012, 0.03, 0.3, 4.5)
 
     monkeypatch.setattr(check, "check_values", check_nothing)
 
@@ -263,11 +263,11 @@ def test_the_command_prints_a_table_and_tells_by_its_exit_code(
     answer(monkeypatch, right)
     assert main(["check", "rainbow"]) == code
     heads, first, second, *rest = capsys.readouterr().out.splitlines()
-    titles = ["agent", "environment", "values", "mean error", "largest error", "seconds"]
+    titles = ["agent", "environment", "values", "mean error", "19 of 20 below", "seconds"]
     assert [title for title in titles if title in heads] == titles
-    assert first.split() == ["rainbow", "chain", "right", "0.012", "0.300", "4.5"]
+    assert first.split() == ["rainbow", "chain", "right", "0.012", "0.030", "0.300", "4.5"]
     assert second.split()[:3] == ["rainbow", "catch", verdict]
-    assert rest[0].startswith("chain: right is a mean error of at most 0.03 and a largest of")
+    assert rest[0].startswith("chain: right is a mean error of at most 0.03, and at most 0.06 in")
     assert "values lie between 0.35 and 1.00." in rest[1]
 
 

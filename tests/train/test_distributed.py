@@ -64,7 +64,7 @@ def learning(options=OPTIONS, actors=2, shards=1, game="catch"):
         stepper.close()
 
 
-def until(agent, steps, reached, seconds=60):
+def until(agent, steps, reached, seconds=180):
     """Goes on with the generator until `reached()`."""
     ends = time.monotonic() + seconds
     for step in steps:
@@ -137,10 +137,16 @@ def test_the_only_shard_is_refilled_before_learning_goes_on(ray):
         progress(agent, steps, 40)
         ray.kill(agent.processes.shards[0].handle)
         until(agent, steps, lambda: said)
-        updates, timesteps = agent.num_updates, agent.num_timesteps
-        step = until(agent, steps, lambda: agent.processes.ready())
-        assert agent.num_updates <= updates + 4  # batches that were on their way
-        # Two actors' blocks that did not fit, and those that fill it.
+        updates, timesteps = [agent.num_updates], agent.num_timesteps
+
+        def refilled():
+            if agent.processes.ready():
+                return True
+            updates.append(agent.num_updates)
+            return False
+
+        step = until(agent, steps, refilled)
+        assert updates[-1] <= updates[0] + 4  # batches that were on their way
         assert step.num_timesteps >= timesteps + 600
         progress(agent, steps, 40)
 
