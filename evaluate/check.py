@@ -119,7 +119,7 @@ def chain() -> Known:
         steps=9_000,
         learning_rate=1e-3,
         mean_error=0.03,
-        usual_error=0.06,
+        usual_error=0.12,
     )
 
 
@@ -259,6 +259,7 @@ def shrunk(preset: DQNOptions, known: Known) -> DQNOptions:
         learning_rate_steps=steps,
         optimizer_eps=min(o.optimizer_eps, 1e-4),
         target_update=200 if o.target_tau == 1 else o.target_update,
+        epsilon_initial=1.0,
         epsilon_final=0.1 if o.epsilon_final else 0.0,
         epsilon_steps=steps // 2,
         precision="fp32",

@@ -15,7 +15,16 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 BENCHMARKS = ROOT / "benchmarks"
-SCRIPTS = ("console", "memory", "priorities", "replay", "startup", "stepping", "training")
+SCRIPTS = (
+    "console",
+    "memory",
+    "priorities",
+    "replay",
+    "startup",
+    "stepping",
+    "training",
+    "updates",
+)
 RECORDS = sorted((BENCHMARKS / "results").glob("*.json"))
 
 
@@ -126,7 +135,16 @@ def test_a_rate_is_the_amount_by_the_seconds_it_took(measure: ModuleType) -> Non
 
 def test_make_bench_runs_every_benchmark() -> None:
     # They take an hour or more, measure nothing, or need a GPU.
-    other = {"measure", "learning", "publish", "fidelity", "gpu", "gpu_training", "time_to_score"}
+    other = {
+        "measure",
+        "cleanrl",
+        "learning",
+        "publish",
+        "fidelity",
+        "gpu",
+        "gpu_training",
+        "time_to_score",
+    }
     found = {path.stem for path in BENCHMARKS.glob("*.py")} - other
     assert found == set(SCRIPTS)
     makefile = (ROOT / "Makefile").read_text()
@@ -139,6 +157,13 @@ TINY = {
     "replay": ("--capacity=200", "--large-capacity=400", "--seconds=0.01", "--repeats=2"),
     "stepping": ("--num-envs=2", "--seconds=0.05", "--repeats=2"),
     "startup": ("--repeats=1",),
+    "updates": (
+        "--agents=dqn",
+        "--family=c51",
+        "--seconds=0.01",
+        "--repeats=2",
+        "--threads=1",
+    ),
     "training": (
         "--steps=40",
         "--preset-steps=64",

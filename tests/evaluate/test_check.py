@@ -267,7 +267,7 @@ def test_the_command_prints_a_table_and_tells_by_its_exit_code(
     assert [title for title in titles if title in heads] == titles
     assert first.split() == ["rainbow", "chain", "right", "0.012", "0.030", "0.300", "4.5"]
     assert second.split()[:3] == ["rainbow", "catch", verdict]
-    assert rest[0].startswith("chain: right is a mean error of at most 0.03, and at most 0.06 in")
+    assert rest[0].startswith("chain: right is a mean error of at most 0.03, and at most 0.12 in")
     assert "values lie between 0.35 and 1.00." in rest[1]
 
 
