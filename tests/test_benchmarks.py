@@ -204,3 +204,73 @@ def test_the_learning_curve_of_sb3_is_logged_and_drawn_beside_ours(tmp_path: Pat
     rows = (tmp_path / "pong-sb3.csv").read_text().splitlines()
     assert rows[1].startswith("minutes,agent_steps")
     assert len(rows) > 3
+
+
+SCRIPT = """
+import torch.nn as nn
+import torch.optim as optim
+import gymnasium as gym  # is not needed for updates
+from dataclasses import dataclass
+from torch.utils.tensorboard import SummaryWriter
+
+@dataclass
+class Args:
+    batch_size: int = 3
+    train_frequency: int = 4
+
+class Wrapped(gym.Wrapper):
+    pass
+
+class QNetwork(nn.Module):
+    def __init__(self, env):
+        super().__init__()
+        self.layer = nn.Linear(8, env.single_action_space.n)
+
+    def forward(self, x):
+        return self.layer(x.flatten(1) / 255.0)
+
+if __name__ == "__main__":
+    args = None
+    writer = SummaryWriter("nowhere")
+    q_network = QNetwork(envs).to(device)
+    optimizer = optim.SGD(q_network.parameters(), lr=0.1)
+    for global_step in range(10):
+        if global_step % args.train_frequency == 0:
+            data = rb.sample(args.batch_size)
+            loss = q_network(data.observations).gather(1, data.actions).mean()
+            if global_step % 100 == 0:
+                writer.add_scalar("loss", loss)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+"""
+
+
+def test_the_update_of_a_cleanrl_script_runs_as_its_file_has_it(tmp_path: Path) -> None:
+    import numpy as np
+    import torch
+
+    from eightbit.agents.replay import Batch
+
+    peer = load("cleanrl")
+    path = tmp_path / "tiny_atari.py"
+    path.write_text(SCRIPT)
+    pictures = torch.full((3, 2, 2, 2), 255, dtype=torch.uint8)
+    actions, zeros = torch.tensor([0, 0, 1]), torch.zeros(3)
+    batch = Batch(pictures, actions, zeros, pictures, zeros, zeros, np.arange(3))
+    theirs = peer.Theirs(path, [batch], (2, 2, 2), 4)
+    assert theirs.batch_size == 3
+    weights = theirs._space["q_network"].layer.weight.detach().clone()
+    assert theirs() + theirs() == 2
+    moved = weights - theirs._space["q_network"].layer.weight.detach()
+    expected = torch.tensor([2 / 3, 1 / 3, 0.0, 0.0]) * 0.1 * 2
+    torch.testing.assert_close(moved, expected.unsqueeze(1).expand(4, 8))
+
+
+def test_what_is_no_script_of_cleanrls_is_refused(tmp_path: Path) -> None:
+    peer = load("cleanrl")
+    with pytest.raises(SystemExit, match="is no script of CleanRL's"):
+        peer.Theirs(tmp_path / "absent.py", [], (4, 84, 84), 6)
+    (tmp_path / "other.py").write_text("print(1)")
+    with pytest.raises(SystemExit, match="no update was found"):
+        peer.Theirs(tmp_path / "other.py", [], (4, 84, 84), 6)

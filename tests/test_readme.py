@@ -52,6 +52,7 @@ def learning_rows() -> list[tuple[str, str, str]]:
     score, trained = _score("pong-fast")
     demo_score, demo = _score("demo")
     timed = _record(RESULTS, "pong-time-to-18")
+    breakout_score, breakout = _score("breakout-fast")
     low, high = timed["interval"]
     return [
         (
@@ -60,6 +61,12 @@ def learning_rows() -> list[tuple[str, str, str]]:
             f"**{timed['minutes']:.0f} minutes**, looks included; {timed['mean']:.1f} "
             f"({low:.1f} to {high:.1f}), {len(timed['returns'])} games, `{timed['protocol']}`",
             _link(RESULTS, "pong-time-to-18.json"),
+        ),
+        (
+            f"`eightbit train breakout`, {breakout['training_minutes']:.0f} minutes on a third of a "
+            "core, not run to the end",
+            breakout_score,
+            _link(RESULTS, "breakout-fast.json"),
         ),
         (
             f"`make demo`: {demo['game'].replace('_', ' ')} after {demo['training_minutes']:.0f} "
@@ -84,7 +91,7 @@ def speed_rows() -> list[tuple[str, str, str]]:
     """What was timed or weighed, the figure and its source."""
     speed, steps = _ratios("training"), _values("training")
     memory, startup, replay = (_values(name) for name in ("memory", "startup", "replay"))
-    stepping = _ratios("stepping")
+    stepping, updates = _ratios("stepping"), _ratios("updates")
     games, paired = (list(_ratios(name).values()) for name in ("console", "console-2-threads"))
     preset = steps["ours, preset fast"]
     return [
@@ -98,6 +105,15 @@ def speed_rows() -> list[tuple[str, str, str]]:
             f"{speed['ours, fp32, to SB3']:.2f} x SB3 in fp32, "
             f"{speed['ours, bf16, to SB3']:.2f} x in bf16",
             _link(BENCHMARKS, "training.json"),
+        ),
+        (
+            "updates per second beside CleanRL's, its networks, losses and batches",
+            "; ".join(
+                f"{name.upper()} {updates[f'{name} in fp32, to CleanRL']:.2f} x in fp32, "
+                f"{updates[f'{name} at its best, to CleanRL']:.2f} x in bf16"
+                for name in ("dqn", "c51", "rainbow", "pqn")
+            ),
+            _link(BENCHMARKS, "updates.json"),
         ),
         (
             "replay memory of 1 M Atari transitions",

@@ -376,10 +376,10 @@ def _plan(request: RunRequest, options: Any, stepper: Stepper, reporter: Reporte
             f"the replay memory of {options.buffer_size:,} transitions needs {_gb(needed)} and the "
             f"run {_gb(WORKING_BYTES)} besides, but {_gb(free)} are free; lower --buffer-size."
         )
-    reporter.say(
-        f"replay memory: {options.buffer_size:,} transitions in {_gb(needed)} "
-        f"({_gb(free)} are free)"
-    )
+    what, count = "replay memory", options.buffer_size
+    if rollout_steps := getattr(options, "rollout_steps", 0):
+        what, count = "rollout", rollout_steps * options.num_envs
+    reporter.say(f"{what}: {count:,} transitions in {_gb(needed)} ({_gb(free)} are free)")
     return int(needed)
 
 
