@@ -63,8 +63,8 @@ def learning_rows() -> list[tuple[str, str, str]]:
             _link(RESULTS, "pong-time-to-18.json"),
         ),
         (
-            f"`eightbit train breakout`, {breakout['training_minutes']:.0f} minutes on a third of a "
-            "core, not run to the end",
+            f"`eightbit train breakout`, {breakout['training_minutes']:.0f} minutes on a third of "
+            "a core, not run to the end",
             breakout_score,
             _link(RESULTS, "breakout-fast.json"),
         ),
