@@ -97,7 +97,8 @@ bench: $(VENV)/.installed-bench
 	$(BIN)/python benchmarks/priorities.py
 	$(BIN)/python benchmarks/memory.py
 	$(BIN)/python benchmarks/training.py
-	$(BIN)/python benchmarks/updates.py
+	# Without a checkout of CleanRL the record that holds its figures is left as it is.
+	$(BIN)/python benchmarks/updates.py $(if $(CLEANRL),--peer $(CLEANRL),--out build/bench)
 
 # What is inlined always would be compiled for ten minutes with all the checks in it.
 FUZZ_FLAGS := -O1 -g1 -std=c++17 -fwrapv -ffp-contract=off -pthread -Dalways_inline= -Wall -Wextra \
