@@ -116,13 +116,8 @@ class AleVectorEnv(VectorEnv):
         """
         if self._sent:
             raise UsageError("reset() while a step is under way; call recv() first.")
-        mask = reset_mask(options, self.num_envs)
-        if not self._was_reset and not mask.all():
-            raise UsageError("reset all environments once before a reset with a mask.")
-        if seed is None and not self._was_reset:
-            # Unseeded engines all begin alike; an unseeded user expects different games.
-            seed = int(np.random.default_rng().integers(2**30))
-        observations, raw = self._begin(mask, row_seeds(seed, self.num_envs))
+        mask, seeds = reset_rows(seed, options, self.num_envs, self._was_reset)
+        observations, raw = self._begin(mask, seeds)
         self._executed = np.where(mask, 0, self._executed)
         self._was_reset = True
         return observations, self._infos(raw, mask, np.zeros(self.num_envs, np.bool_))
@@ -133,9 +128,7 @@ class AleVectorEnv(VectorEnv):
             raise UsageError("send() twice without recv() between; call recv() first.")
         if not self._was_reset:
             raise UsageError("step before reset(); call reset() first.")
-        if self.autoreset_mode == AutoresetMode.DISABLED and self._ended.any():
-            rows = np.flatnonzero(self._ended).tolist()
-            raise UsageError(f'games {rows} have ended; call reset(options={{"reset_mask": ...}}).')
+        refuse_ended(self.autoreset_mode, self._ended)
         executed = check_actions(actions, self.num_envs, int(self.single_action_space.n))  # type: ignore[attr-defined]  # Discrete
         if self._fire is not None:
             executed[self._fire_next] = self._fire
@@ -239,6 +232,38 @@ def reset_mask(options: dict[str, Any] | None, num_envs: int) -> np.ndarray:
     if not mask.any():
         raise UsageError("reset_mask selects no environment; set at least one entry to True.")
     return mask
+
+
+def reset_rows(
+    seed: int | list[int | None] | np.ndarray | None,
+    options: dict[str, Any] | None,
+    num_envs: int,
+    was_reset: bool,
+) -> tuple[np.ndarray, np.ndarray]:
+    """What a reset is about: its rows, (num_envs,) bool, and their seeds, see `row_seeds`.
+
+    Args:
+        seed, options: as `reset` got them.
+        num_envs: of the environment.
+        was_reset: whether it was reset before.
+
+    Raises:
+        UsageError: the mask or the seeds do not fit, or the first reset leaves rows out.
+    """
+    mask = reset_mask(options, num_envs)
+    if not was_reset and not mask.all():
+        raise UsageError("reset all environments once before a reset with a mask.")
+    if seed is None and not was_reset:
+        # Unseeded generators all begin alike; an unseeded user expects different games.
+        seed = int(np.random.default_rng().integers(2**30))
+    return mask, row_seeds(seed, num_envs)
+
+
+def refuse_ended(autoreset_mode: AutoresetMode, ended: np.ndarray) -> None:
+    """Raises UsageError where a step is asked of games (n,) bool that nobody begins anew."""
+    if autoreset_mode == AutoresetMode.DISABLED and ended.any():
+        rows = np.flatnonzero(ended).tolist()
+        raise UsageError(f'games {rows} have ended; call reset(options={{"reset_mask": ...}}).')
 
 
 def row_seeds(seed: int | list[int | None] | np.ndarray | None, num_envs: int) -> np.ndarray:

@@ -17,7 +17,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from ..errors import UsageError
-from .ale import check_actions, final_infos, reset_mask, row_seeds
+from .ale import check_actions, final_infos, refuse_ended, reset_rows
 from .options import EnvOptions, Protocol, change_options, env_options
 
 _CELLS = 12
@@ -86,12 +86,7 @@ class CatchVectorEnv(VectorEnv):
             seed: row i gets `seed + i`; a list holds one for each row, None to go on as it is.
             options: `{"reset_mask": (num_envs,) bool}` leaves the other rows as they are.
         """
-        mask = reset_mask(options, self.num_envs)
-        if not self._was_reset and not mask.all():
-            raise UsageError("reset all environments once before a reset with a mask.")
-        if seed is None and not self._was_reset:
-            seed = int(np.random.default_rng().integers(2**30))
-        seeds = row_seeds(seed, self.num_envs)
+        mask, seeds = reset_rows(seed, options, self.num_envs, self._was_reset)
         seeded = mask & (seeds >= 0)
         # Spread the seeds: neighbours must not share a sequence shifted by one.
         self._random = np.where(seeded, _mix(seeds.astype(np.uint64)), self._random)
@@ -109,9 +104,7 @@ class CatchVectorEnv(VectorEnv):
         """
         if not self._was_reset:
             raise UsageError("step before reset(); call reset() first.")
-        if self.autoreset_mode == AutoresetMode.DISABLED and self._ended.any():
-            rows = np.flatnonzero(self._ended).tolist()
-            raise UsageError(f'games {rows} have ended; call reset(options={{"reset_mask": ...}}).')
+        refuse_ended(self.autoreset_mode, self._ended)
         given = check_actions(actions, self.num_envs, len(_MOVES))
         # With NEXT_STEP a game that has ended spends this step on its reset.
         playing = ~self._ended

@@ -15,7 +15,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from ..errors import UsageError
-from .ale import check_actions, final_infos, reset_mask, row_seeds
+from .ale import check_actions, final_infos, refuse_ended, reset_rows
 
 LEFT_REWARD = 0.7
 RIGHT_REWARD = 1.0
@@ -70,12 +70,7 @@ class ChainVectorEnv(VectorEnv):
             seed: row i gets `seed + i`; a list holds one for each row, None to go on as it is.
             options: `{"reset_mask": (num_envs,) bool}` leaves the other rows as they are.
         """
-        mask = reset_mask(options, self.num_envs)
-        if not self._random and not mask.all():
-            raise UsageError("reset all environments once before a reset with a mask.")
-        if seed is None and not self._random:
-            seed = int(np.random.default_rng().integers(2**30))
-        seeds = row_seeds(seed, self.num_envs)
+        mask, seeds = reset_rows(seed, options, self.num_envs, bool(self._random))
         kept = self._random or [np.random.default_rng() for _ in range(self.num_envs)]
         self._random = [
             np.random.default_rng(int(given)) if begins and given >= 0 else generator
@@ -94,9 +89,7 @@ class ChainVectorEnv(VectorEnv):
         """
         if not self._random:
             raise UsageError("step before reset(); call reset() first.")
-        if self.autoreset_mode == AutoresetMode.DISABLED and self._ended.any():
-            rows = np.flatnonzero(self._ended).tolist()
-            raise UsageError(f'games {rows} have ended; call reset(options={{"reset_mask": ...}}).')
+        refuse_ended(self.autoreset_mode, self._ended)
         given = check_actions(actions, self.num_envs, 2)
         # With NEXT_STEP a game that has ended spends this step on its reset.
         resetting = self._ended

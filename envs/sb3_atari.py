@@ -9,7 +9,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from ..errors import UsageError
-from .ale import check_actions, final_infos, reset_mask, row_seeds
+from .ale import check_actions, final_infos, refuse_ended, reset_mask, row_seeds
 from .options import EnvOptions
 from .single import AtariEnv
 
@@ -82,9 +82,7 @@ class Sb3AtariVectorEnv(VectorEnv):
             observations, rewards (float32, raw), terminated, truncated (bool), infos.
         """
         given = check_actions(actions, self.num_envs, int(self.single_action_space.n))  # type: ignore[attr-defined]  # Discrete
-        if self.autoreset_mode == AutoresetMode.DISABLED and self._ended.any():
-            rows = np.flatnonzero(self._ended).tolist()
-            raise UsageError(f'games {rows} have ended; call reset(options={{"reset_mask": ...}}).')
+        refuse_ended(self.autoreset_mode, self._ended)
         rewards = np.zeros(self.num_envs, np.float32)
         terminated, truncated = np.zeros((2, self.num_envs), np.bool_)
         for row, env in enumerate(self._envs):

@@ -20,8 +20,7 @@ from ..agents.shards import Block
 from ..envs import EnvStepper, Episode, StepRecord, make_vec
 from ..envs.options import Protocol, env_options
 from ..errors import UsageError
-
-GYM_PREFIX = "gym:"
+from .games import GYM_PREFIX
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from ...errors import EightBitError, UsageError
-from ..ale import check_actions, final_infos, reset_mask, row_seeds
+from ..ale import check_actions, final_infos, refuse_ended, reset_rows
 from ..games import game_facts
 from ..options import EnvOptions, Picture, Rng
 from . import require_built
@@ -159,13 +159,8 @@ class ConsoleVectorEnv(VectorEnv):
         """
         if self._sent:
             raise UsageError("reset() while a step is under way; call recv() first.")
-        mask = reset_mask(options, self.num_envs)
-        if not self._was_reset and not mask.all():
-            raise UsageError("reset all environments once before a reset with a mask.")
-        if seed is None and not self._was_reset:
-            seed = int(np.random.default_rng().integers(2**30))
+        mask, seeds = reset_rows(seed, options, self.num_envs, self._was_reset)
         arrays = self._fresh_arrays()
-        seeds = row_seeds(seed, self.num_envs)
         self._run("reset", mask.view(np.uint8), seeds, arrays)
         self._actions = np.where(mask, 0, self._actions)
         arrays["executed"][:] = self._actions
@@ -299,9 +294,7 @@ class ConsoleVectorEnv(VectorEnv):
     def _check(self, actions: np.ndarray) -> np.ndarray:
         if not self._was_reset:
             raise UsageError("step before reset(); call reset() first.")
-        if self.autoreset_mode == AutoresetMode.DISABLED and self._ended.any():
-            rows = np.flatnonzero(self._ended).tolist()
-            raise UsageError(f'games {rows} have ended; call reset(options={{"reset_mask": ...}}).')
+        refuse_ended(self.autoreset_mode, self._ended)
         return check_actions(actions, self.num_envs, int(self.single_action_space.n))  # type: ignore[attr-defined]  # Discrete
 
     def _run(self, verb: str, *arguments: Any) -> Any:
