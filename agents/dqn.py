@@ -21,23 +21,31 @@ from . import files
 from .acting import Acting
 from .device import choose_device, choose_precision
 from .device_agent import DeviceSide, Step, device_of_games, learns_on_device
-from .device_prioritized import DevicePrioritizedReplay
 from .device_rollout import DeviceRollout
-from .exploration import epsilon_at, epsilon_ladder, linear_schedule
+from .exploration import (
+    epsilon_at,
+    epsilon_ladder,
+    explore,
+    importance_at,
+    linear_schedule,
+)
 from .heads import sample_noise
 from .loop import LoopStep, run_steps
 from .networks import QNetwork, Twin
 from .options import DQNOptions
-from .parts import Memory, build_loss, build_memory, build_network, memory_bytes
-from .prioritized import PrioritizedReplay
+from .parts import (
+    Memory,
+    Prioritizing,
+    build_loss,
+    build_memory,
+    build_network,
+    memory_bytes,
+)
 from .rollout import Rollout
 from .sequences import SequenceReplay
 from .update import build_optimizer, gradient_step, set_rate
 
 T = TypeVar("T")
-
-WEIGHED = (PrioritizedReplay, SequenceReplay, DevicePrioritizedReplay)
-"""Memories that draw by priority and weigh what they draw."""
 
 
 class DQN:
@@ -188,19 +196,18 @@ class DQN:
             return self._side.act(observations, self.epsilon)
         n, options = len(observations), self.options
         epsilon = epsilon_ladder(n) if options.epsilon_ladder else self.epsilon
-        explore = self._rng.random(n) < epsilon
-        actions = self._rng.integers(self.num_actions, size=n)
+        random, actions = explore(self._rng, n, self.num_actions, epsilon)
         memory = self.replay
         if isinstance(memory, SequenceReplay):
             memory.note_state(self._acting.state)
-        if explore.all() and not isinstance(memory, (SequenceReplay, Rollout)):
+        if random.all() and not isinstance(memory, (SequenceReplay, Rollout)):
             return actions
         if options.noisy:
             sample_noise(self.online.module, self._generator)
         values = self._acting.values(observations, noisy=options.noisy)
         if isinstance(memory, Rollout):
             memory.note_values(values)
-        return np.where(explore, actions, values.argmax(axis=1))
+        return np.where(random, actions, values.argmax(axis=1))
 
     def observe(self, record: Any) -> None:
         """Stores a step of all environments and counts the updates due for it."""
@@ -217,11 +224,8 @@ class DQN:
             if memory.full:
                 self._updates_due = options.rollout_epochs * len(memory) // options.batch_size
         elif len(memory) >= max(options.learning_starts, options.n_step * memory.num_envs):
-            # Of a sequence, the steps that have a target.
-            learnt = options.sequence_length - options.burn_in - options.n_step
-            replayed = options.batch_size * max(learnt, 1)
             stepped = self.num_timesteps - before
-            self._updates_due += stepped * options.replay_ratio / replayed
+            self._updates_due += stepped * options.replay_ratio / options.replayed_per_update
         if self.num_timesteps // options.target_update > before // options.target_update:
             self.target.copy_from(self.online, options.target_tau)
 
@@ -268,8 +272,8 @@ class DQN:
             n_step=options.n_step,
             gamma=options.gamma,
         )
-        if isinstance(memory, WEIGHED):
-            batch = memory.weigh(batch, self._importance())
+        if isinstance(memory, Prioritizing):
+            batch = memory.weigh(batch, importance_at(options, self.num_timesteps))
         if self.device.type != "cpu":
             batch = batch.to(self.device)
         if options.noisy:
@@ -281,7 +285,7 @@ class DQN:
             )
             set_rate(self.optimizer, rate)
         loss, metrics = self._checked(partial(self._step, batch))
-        if isinstance(memory, WEIGHED) and batch.indices is not None:
+        if isinstance(memory, Prioritizing) and batch.indices is not None:
             errors: Any = loss.errors if self._side is not None else loss.errors.cpu().numpy()
             memory.set_priorities(batch.indices, errors)
         if self._side is not None:
@@ -302,13 +306,6 @@ class DQN:
                 f"{error} at agent step {self.num_timesteps:,}, update {self.num_updates + 1:,}; "
                 "lower the learning rate or set max_grad_norm."
             ) from None
-
-    def _importance(self) -> float:
-        """Power of the importance weights now."""
-        options = self.options
-        return linear_schedule(
-            options.importance_exponent, 1.0, options.importance_steps, self.num_timesteps
-        )
 
     def _memory(self) -> Memory:
         if self.replay is None:
@@ -383,9 +380,8 @@ class DQN:
             sample_noise(player.network, self._generator)
         actions = player.values(batch, noisy=noisy).argmax(axis=1)
         if not deterministic:
-            explore = self._rng.random(len(batch)) < self.epsilon
-            anything = self._rng.integers(self.num_actions, size=len(batch))
-            actions = np.where(explore, anything, actions)
+            random, anything = explore(self._rng, len(batch), self.num_actions, self.epsilon)
+            actions = np.where(random, anything, actions)
         return (actions[0] if single else actions), player.arrays()
 
     # ---- state
@@ -489,7 +485,7 @@ class DQN:
             num_actions=saved.num_actions,
             frame_stack=saved.frame_stack,
         )
-        files.fit_weights(agent.online, saved, Path(path))
+        files.fit_weights(agent.online.load, saved, Path(path))
         if env is not None:
             agent.target.copy_from(agent.online)
             if agent._averaged is not None:

@@ -24,3 +24,18 @@ def epsilon_at(options: DQNOptions, step: int) -> float:
 def epsilon_ladder(num_envs: int) -> np.ndarray:
     """(n,) shares of random actions, 0.4^(1 + 7 i / (n - 1)), Horgan et al. (2018)."""
     return 0.4 ** (1 + 7 * np.arange(num_envs) / max(num_envs - 1, 1))
+
+
+def importance_at(options: DQNOptions, step: int) -> float:
+    """Power of the importance weights at an agent step."""
+    return linear_schedule(options.importance_exponent, 1.0, options.importance_steps, step)
+
+
+def explore(
+    rng: np.random.Generator, n: int, num_actions: int, epsilon: float | np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Which of n rows take a random action, (n,) bool, and one for every row, (n,) int64.
+
+    Both are drawn for all rows, so that the stream does not depend on what is explored.
+    """
+    return rng.random(n) < epsilon, rng.integers(num_actions, size=n)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,6 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from ..errors import WeightsError
-from .networks import Twin
 from .options import DQNOptions
 from .sb3_options import SB3_OPTIONS
 
@@ -160,10 +159,10 @@ def _bound(text: str, dtype: np.dtype) -> float | int:
     return int(value) if dtype.kind in "iu" else value
 
 
-def fit_weights(twin: Twin, saved: SavedAgent, path: Path) -> None:
-    """Loads the saved weights; raises WeightsError when they do not fit the network."""
+def fit_weights(load: Callable[[dict[str, Any]], Any], saved: SavedAgent, path: Path) -> None:
+    """Gives `load` the saved weights; raises WeightsError when they do not fit its network."""
     try:
-        twin.load(saved.weights)
+        load(saved.weights)
     except RuntimeError as error:
         reason = " ".join(str(error).split())
         raise WeightsError(f"the weights in {path} do not fit their network: {reason}") from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -133,18 +134,13 @@ class DQNOptions:
 
     def __post_init__(self) -> None:
         """Refuses settings that are out of range or contradict each other; raises UsageError."""
-        for name in _AT_LEAST_1:
-            if getattr(self, name) < 1:
-                raise UsageError(f"{name} is {getattr(self, name)}; it must be at least 1.")
-        for name in _AT_LEAST_0:
-            if not 0 <= getattr(self, name) < math.inf:
-                raise UsageError(f"{name} is {getattr(self, name)}; it must be 0 or more.")
-        for name in _SHARES:
-            if not 0 <= getattr(self, name) <= 1:
-                raise UsageError(f"{name} is {getattr(self, name)}; it must lie between 0 and 1.")
-        for name in ("replay_ratio", "learning_rate", "v_max", "kappa"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise UsageError(f"{name} is {getattr(self, name)}; it must be above 0.")
+        check_ranges(
+            self,
+            at_least_1=_AT_LEAST_1,
+            at_least_0=_AT_LEAST_0,
+            shares=_SHARES,
+            above_0=("replay_ratio", "learning_rate", "v_max", "kappa"),
+        )
         if self.method not in METHODS:
             raise UnknownNameError("method", self.method, METHODS)
         self._refuse_contradictions()
@@ -168,13 +164,19 @@ class DQNOptions:
             if wrong:
                 raise UsageError(what)
 
+    @property
+    def replayed_per_update(self) -> int:
+        """Transitions of an update that are learnt from; of sequences, steps with a target."""
+        learnt = self.sequence_length - self.burn_in - self.n_step
+        return self.batch_size * max(learnt, 1)
+
     def backbone_kwargs(self) -> dict[str, Any]:
         """`backbone_options` parsed; raises UsageError when it is no JSON object."""
-        return _json_object("backbone_options", self.backbone_options)
+        return json_object("backbone_options", self.backbone_options)
 
     def memory_kwargs(self) -> dict[str, Any]:
         """`memory_options` parsed; raises UsageError when it is no JSON object."""
-        return _json_object("memory_options", self.memory_options)
+        return json_object("memory_options", self.memory_options)
 
 
 METHODS = ("dqn", "c51", "qr-dqn", "iqn")
@@ -243,7 +245,31 @@ def _contradictions(options: DQNOptions) -> list[tuple[bool, str]]:
     ]
 
 
-def _json_object(name: str, text: str) -> dict[str, Any]:
+def check_ranges(
+    options: Any,
+    *,
+    at_least_1: Sequence[str],
+    at_least_0: Sequence[str],
+    shares: Sequence[str],
+    above_0: Sequence[str],
+) -> None:
+    """Raises UsageError where a field of options that these name lies outside its range."""
+    for name in at_least_1:
+        if getattr(options, name) < 1:
+            raise UsageError(f"{name} is {getattr(options, name)}; it must be at least 1.")
+    for name in at_least_0:
+        if not 0 <= getattr(options, name) < math.inf:
+            raise UsageError(f"{name} is {getattr(options, name)}; it must be 0 or more.")
+    for name in shares:
+        if not 0 <= getattr(options, name) <= 1:
+            raise UsageError(f"{name} is {getattr(options, name)}; it must lie between 0 and 1.")
+    for name in above_0:
+        if not 0 < getattr(options, name) < math.inf:
+            raise UsageError(f"{name} is {getattr(options, name)}; it must be above 0.")
+
+
+def json_object(name: str, text: str) -> dict[str, Any]:
+    """The JSON object in the text of an option; raises UsageError when it is none."""
     try:
         parsed = json.loads(text)
     except json.JSONDecodeError as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 
 import numpy as np
 import torch
@@ -50,6 +50,19 @@ class Memory(Protocol):
     def get_state(self) -> dict: ...
 
     def set_state(self, state: dict) -> None: ...
+
+
+@runtime_checkable
+class Prioritizing(Protocol):
+    """A memory that may draw by priority: it weighs what it drew, and is told of the errors."""
+
+    def weigh(self, batch: Any, exponent: float) -> Any:
+        """The batch that `sample` gave last, with importance weights of this power."""
+        ...
+
+    def set_priorities(self, indices: Any, errors: Any) -> None:
+        """Gives transitions (or sequences) the priorities of their newest errors."""
+        ...
 
 
 def build_network(

@@ -29,6 +29,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from ..backbones import BACKBONES, create_backbone
 from ..errors import EightBitError, UsageError, WeightsError
+from .exploration import explore
 from .loop import LoopStep
 from .methods.dqn import make_head
 from .networks import QNetwork
@@ -454,9 +455,8 @@ class Sb3Policy:
         single = observation.ndim == 3
         actions = self.q_values(observation[None] if single else observation).argmax(axis=1)
         if not deterministic:
-            explore = self._rng.random(len(actions)) < self.epsilon
-            random_actions = self._rng.integers(self.num_actions, size=len(actions))
-            actions = np.where(explore, random_actions, actions)
+            random, anything = explore(self._rng, len(actions), self.num_actions, self.epsilon)
+            actions = np.where(random, anything, actions)
         return (actions[0] if single else actions), None
 
 

@@ -15,9 +15,10 @@ from gymnasium.vector import VectorEnv
 
 from ..envs.device_steps import Stepper, as_stepper
 from ..envs.transitions import EnvStepper, StepRecord
-from ..errors import UsageError, WeightsError
+from ..errors import UsageError
 from . import files
 from .device import choose_device
+from .exploration import explore
 from .loop import LoopStep, run_steps
 from .replay import replay_bytes
 from .sb3_learners import Counters, Sb3Learner, make_learner
@@ -244,9 +245,8 @@ class Sb3Agent:
         values = self.q_values(batch)
         actions = values.argmax(axis=1)
         if not deterministic and isinstance(self.options, QRDQNOptions):
-            explore = self._rng.random(len(batch)) < self.epsilon
-            anything = self._rng.integers(self.num_actions, size=len(batch))
-            actions = np.where(explore, anything, actions)
+            random, anything = explore(self._rng, len(batch), self.num_actions, self.epsilon)
+            actions = np.where(random, anything, actions)
         elif not deterministic:
             # The largest of log p + Gumbel noise is a draw from p.
             actions = (values + self._rng.gumbel(size=values.shape)).argmax(axis=1)
@@ -332,13 +332,7 @@ class Sb3Agent:
             num_actions=saved.num_actions,
             frame_stack=saved.frame_stack,
         )
-        try:
-            agent.network.load_state_dict(saved.weights)
-        except RuntimeError as error:
-            reason = " ".join(str(error).split())
-            raise WeightsError(
-                f"the weights in {path} do not fit their network: {reason}"
-            ) from None
+        files.fit_weights(agent.network.load_state_dict, saved, Path(path))
         if isinstance(options, QRDQNOptions):
             online = agent.policy.quantile_net.state_dict()
             agent.policy.quantile_net_target.load_state_dict(online)

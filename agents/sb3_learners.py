@@ -22,7 +22,7 @@ from stable_baselines3.common.utils import polyak_update
 
 from ..envs.transitions import EnvStepper, StepRecord
 from ..errors import TrainingError
-from .exploration import linear_schedule
+from .exploration import explore, linear_schedule
 from .replay import FrameReplay
 from .sb3 import TrainingEnvView
 from .sb3_networks import import_qrdqn, policy_kwargs
@@ -356,14 +356,14 @@ class QuantileLearner:
 
     @torch.no_grad()
     def act(self, observations: np.ndarray) -> np.ndarray:
-        explore = self._rng.random(len(observations)) < self.epsilon
-        actions = self._rng.integers(self._num_actions, size=len(observations))
-        if explore.all():
+        n = len(observations)
+        random, actions = explore(self._rng, n, self._num_actions, self.epsilon)
+        if random.all():
             return actions
         self.policy.set_training_mode(False)
         seen = torch.from_numpy(np.ascontiguousarray(observations)).to(self._device)
         greedy = self.policy(seen).cpu().numpy()
-        return np.where(explore, actions, greedy)
+        return np.where(random, actions, greedy)
 
     def observe(self, record: StepRecord, rewards: np.ndarray) -> dict[str, float] | None:
         options, now = self._options, self._counters.timesteps

@@ -6,13 +6,11 @@ ours (backbone, num_envs, ...). Every interval counts agent steps over all envir
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from ..errors import UsageError
-from .options import DQNOptions
+from .options import check_ranges, json_object
 
 
 @dataclass(frozen=True)
@@ -62,18 +60,15 @@ class PPOOptions:
 
     def __post_init__(self) -> None:
         """Refuses settings that are out of range or contradict each other; raises UsageError."""
-        _check(
+        check_ranges(
             self,
             at_least_1=("num_envs", "n_steps", "n_epochs", "batch_size"),
             at_least_0=("schedule_steps", "ent_coef", "vf_coef"),
             shares=("gamma", "gae_lambda"),
             above_0=("learning_rate", "clip_range", "max_grad_norm", "optimizer_eps"),
         )
-        if self.buffer_size < 2 and self.normalize_advantage:
-            raise UsageError(
-                "a rollout of one transition has no deviation to normalize by; raise n_steps or "
-                "num_envs, or write --no-normalize-advantage."
-            )
+        backbone_kwargs(self)
+        _refuse_lone_transition(self)
         if self.buffer_size % self.batch_size:
             raise UsageError(
                 f"a rollout of {self.n_steps} x {self.num_envs} transitions does not divide into "
@@ -134,18 +129,15 @@ class A2COptions:
 
     def __post_init__(self) -> None:
         """Refuses settings that are out of range; raises UsageError."""
-        _check(
+        check_ranges(
             self,
             at_least_1=("num_envs", "n_steps"),
             at_least_0=("schedule_steps", "ent_coef", "vf_coef"),
             shares=("gamma", "gae_lambda"),
             above_0=("learning_rate", "max_grad_norm", "optimizer_eps"),
         )
-        if self.buffer_size < 2 and self.normalize_advantage:
-            raise UsageError(
-                "a rollout of one transition has no deviation to normalize by; raise n_steps or "
-                "num_envs, or write --no-normalize-advantage."
-            )
+        backbone_kwargs(self)
+        _refuse_lone_transition(self)
 
     @property
     def buffer_size(self) -> int:
@@ -209,7 +201,7 @@ class QRDQNOptions:
 
     def __post_init__(self) -> None:
         """Refuses settings that are out of range or contradict each other; raises UsageError."""
-        _check(
+        check_ranges(
             self,
             at_least_1=(
                 *("quantiles", "num_envs", "buffer_size", "batch_size", "train_freq"),
@@ -219,6 +211,7 @@ class QRDQNOptions:
             shares=("gamma", "target_tau", "epsilon_initial", "epsilon_final"),
             above_0=("learning_rate", "optimizer_eps"),
         )
+        backbone_kwargs(self)
         if self.learning_starts > self.buffer_size:
             raise UsageError(
                 f"learning_starts ({self.learning_starts:,}) exceeds buffer_size "
@@ -242,34 +235,17 @@ SB3_OPTIONS: dict[str, type[PPOOptions] | type[A2COptions] | type[QRDQNOptions]]
 """The options of each agent, by the name that `eightbit train --agent` takes."""
 
 
-def _check(
-    options: Any,
-    *,
-    at_least_1: Sequence[str],
-    at_least_0: Sequence[str],
-    shares: Sequence[str],
-    above_0: Sequence[str],
-) -> None:
-    """Refuses numbers outside their ranges, and backbone options that are no JSON object."""
-    told = {name: getattr(options, name) for name in (*at_least_1, *at_least_0, *shares, *above_0)}
-    for name in at_least_1:
-        if told[name] < 1:
-            raise UsageError(f"{name} is {told[name]}; it must be at least 1.")
-    for name in at_least_0:
-        if not 0 <= told[name] < math.inf:
-            raise UsageError(f"{name} is {told[name]}; it must be 0 or more.")
-    for name in shares:
-        if not 0 <= told[name] <= 1:
-            raise UsageError(f"{name} is {told[name]}; it must lie between 0 and 1.")
-    for name in above_0:
-        if not 0 < told[name] < math.inf:
-            raise UsageError(f"{name} is {told[name]}; it must be above 0.")
-    backbone_kwargs(options)
+def _refuse_lone_transition(options: PPOOptions | A2COptions) -> None:
+    if options.buffer_size < 2 and options.normalize_advantage:
+        raise UsageError(
+            "a rollout of one transition has no deviation to normalize by; raise n_steps or "
+            "num_envs, or write --no-normalize-advantage."
+        )
 
 
 def backbone_kwargs(options: Sb3Options) -> dict[str, Any]:
     """`backbone_options` parsed; raises UsageError when it is no JSON object."""
-    return DQNOptions(backbone_options=options.backbone_options).backbone_kwargs()
+    return json_object("backbone_options", options.backbone_options)
 
 
 # ---- presets: the tuned settings of RL Baselines3 Zoo

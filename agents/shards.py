@@ -15,8 +15,7 @@ import torch
 from gymnasium.spaces import Box
 
 from .options import DQNOptions
-from .parts import Memory, build_memory, build_network
-from .prioritized import PrioritizedReplay
+from .parts import Memory, Prioritizing, build_memory, build_network
 from .sequences import SequenceReplay
 
 
@@ -160,7 +159,7 @@ class ReplayShard:
         batch: Any = memory.sample(
             options.batch_size, self._rng, n_step=options.n_step, gamma=options.gamma
         )
-        if isinstance(memory, (PrioritizedReplay, SequenceReplay)):
+        if isinstance(memory, Prioritizing):
             batch = memory.weigh(batch, importance)
         values = {field.name: _to_numpy(getattr(batch, field.name)) for field in fields(batch)}
         return Drawn(actor, type(batch), values)
@@ -174,7 +173,7 @@ class ReplayShard:
             errors: (B,) float32, of the loss.
         """
         memory = self._memories[actor]
-        if isinstance(memory, (PrioritizedReplay, SequenceReplay)):
+        if isinstance(memory, Prioritizing):
             memory.set_priorities(indices, errors)
 
     def _transitions(self) -> int:

@@ -9,6 +9,7 @@ from typing import Protocol as Interface
 
 import numpy as np
 
+from ..agents.exploration import explore
 from ..envs import game_facts, make_vec, parse_game
 from ..envs.options import PROTOCOLS, EnvOptions, Protocol, env_options
 from ..envs.transitions import EnvStepper, Episode
@@ -354,9 +355,8 @@ def _play(
         rows = np.flatnonzero(left)
         actions[rows] = act(observations[rows], rows)
         # Drawn for all rows, so that the stream does not depend on when a game ends.
-        explore = generator.random(stepper.num_envs) < epsilon
-        anything = generator.integers(0, stepper.num_actions, size=stepper.num_envs)
-        record = stepper.step(np.where(explore, anything, actions))
+        random, anything = explore(generator, stepper.num_envs, stepper.num_actions, epsilon)
+        record = stepper.step(np.where(random, anything, actions))
         observations = record.observations
         if end is not None:
             end(record.episode_over)

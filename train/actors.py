@@ -11,7 +11,7 @@ from gymnasium.spaces import Box
 
 from ..agents.acting import Acting
 from ..agents.device import choose_precision
-from ..agents.exploration import epsilon_ladder
+from ..agents.exploration import epsilon_ladder, explore
 from ..agents.heads import sample_noise
 from ..agents.networks import Twin
 from ..agents.options import DQNOptions
@@ -148,15 +148,15 @@ class Actor:
     def _act(self, observations: np.ndarray, epsilon: float) -> np.ndarray:
         """Epsilon-greedy actions, (n,) int64, under fresh noise where the head is noisy."""
         options, n = self.settings.options, len(observations)
-        explore = self._rng.random(n) < (self._ladder if options.epsilon_ladder else epsilon)
         assert self._stepper is not None
-        actions = self._rng.integers(self._stepper.num_actions, size=n)
-        if explore.all() and self._acting.network.memory is None:
+        shares = self._ladder if options.epsilon_ladder else epsilon
+        random, actions = explore(self._rng, n, self._stepper.num_actions, shares)
+        if random.all() and self._acting.network.memory is None:
             return actions
         if options.noisy:
             sample_noise(self._acting.network, self._generator)
         values = self._acting.values(observations, noisy=options.noisy)
-        return np.where(explore, actions, values.argmax(axis=1))
+        return np.where(random, actions, values.argmax(axis=1))
 
     def _state(self) -> tuple[np.ndarray, ...]:
         """The recurrent state of the games, zeros at first."""

@@ -20,7 +20,7 @@ from gymnasium.spaces import Box
 
 from ..agents.acting import Acting
 from ..agents.dqn import DQN
-from ..agents.exploration import linear_schedule
+from ..agents.exploration import importance_at
 from ..agents.loop import LoopStep
 from ..agents.options import DQNOptions
 from ..agents.parts import Memory
@@ -122,24 +122,11 @@ class DistributedDQN:
         stepper.reset(seed)
         self._agent = DQN(stepper, options, seed=seed, device=device)
         self.options = self._agent.options
-        self._learn_elsewhere()
+        self._agent.replay = cast(Memory, _Batches(self))  # an update only draws from it
         self._batch: Any = None  # of the update being made
         self._updates_due = 0.0
         self._weights: Any = None
         self._published = -1  # updates that the weights had when they were sent
-
-    def _learn_elsewhere(self) -> None:
-        """Lets the agent's updates draw from the shards and tell them of the errors."""
-        agent = self._agent
-        agent.replay = cast(Memory, _Batches(self))  # an update only draws from it
-        make = agent._step
-
-        def step(batch: Any) -> Any:
-            loss, metrics = make(batch)
-            self._fleet.set_priorities(self._batch, loss.errors.cpu().numpy())
-            return loss, metrics
-
-        agent._step = step
 
     @property
     def num_timesteps(self) -> int:
@@ -159,9 +146,7 @@ class DistributedDQN:
     @property
     def updates_per_step(self) -> float:
         """Updates that an agent step makes due."""
-        options = self.options
-        learnt = options.sequence_length - options.burn_in - options.n_step
-        return options.replay_ratio / (options.batch_size * max(learnt, 1))
+        return self.options.replay_ratio / self.options.replayed_per_update
 
     @property
     def processes(self) -> Any:
@@ -245,7 +230,7 @@ class DistributedDQN:
         if allowed > 0:
             version, weights = self._publish()
             fleet.ask_for_blocks(BLOCK_STEPS, version, weights, self.epsilon, allowed)
-        fleet.ask_for_batches(self._importance())
+        fleet.ask_for_batches(importance_at(self.options, self.num_timesteps))
 
     def _publish(self) -> tuple[int, Any]:
         """Puts the newest weights where actors fetch them, once in a while."""
@@ -283,12 +268,9 @@ class DistributedDQN:
         self._batch = self._fleet.batches.popleft()
         return unpack(self._batch.drawn)
 
-    def _importance(self) -> float:
-        """Power of the importance weights now."""
-        options = self.options
-        return linear_schedule(
-            options.importance_exponent, 1.0, options.importance_steps, self.num_timesteps
-        )
+    def set_priorities(self, errors: np.ndarray) -> None:
+        """Tells the shard that drew the batch of an update of its errors (B,)."""
+        self._fleet.set_priorities(self._batch, errors)
 
     # ---- what evaluation and checkpoints ask
 
@@ -338,8 +320,16 @@ class _Batches:
     def sample(
         self, batch_size: int, rng: np.random.Generator, *, n_step: int = 1, gamma: float = 0.99
     ) -> Any:
-        """The next batch, with its importance weights; the shards know what it is to be like."""
+        """The next batch; the shards know what it is to be like."""
         return self._agent.next_batch()
+
+    def weigh(self, batch: Any, exponent: float) -> Any:
+        """The batch as it is: its shard has weighed it."""
+        return batch
+
+    def set_priorities(self, indices: np.ndarray, errors: np.ndarray) -> None:
+        """Sends the errors to where the batch was drawn, which knows it by the same indices."""
+        self._agent.set_priorities(errors)
 
 
 EMPTY = StepRecord(

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eightbit.agents import DQN, DQNOptions
+from eightbit.agents.exploration import importance_at
 from eightbit.agents.prioritized import PRIORITY_FLOOR, PrioritizedReplay, SumTree
 from eightbit.agents.replay import FrameReplay
 from eightbit.envs.vector import make_vec
@@ -269,8 +270,8 @@ def test_going_on_with_priorities_equals_never_having_stopped():
 def test_updates_are_weighted_by_an_exponent_that_grows_to_1():
     options = dataclasses.replace(SMALL, importance_exponent=0.4, importance_steps=1_000)
     agent = DQN(make_vec("catch", options.num_envs), options, device="cpu")
-    assert agent._importance() == pytest.approx(0.4)
+    assert importance_at(agent.options, agent.num_timesteps) == pytest.approx(0.4)
     agent.learn(200)
-    assert agent._importance() == pytest.approx(0.4 + 0.6 * 0.2)
+    assert importance_at(agent.options, agent.num_timesteps) == pytest.approx(0.4 + 0.6 * 0.2)
     agent.num_timesteps = 1_200
-    assert agent._importance() == 1.0
+    assert importance_at(agent.options, agent.num_timesteps) == 1.0
