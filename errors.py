@@ -48,3 +48,11 @@ class MemoryBudgetError(EightBitError):
 
 class TrainingError(EightBitError):
     """Training cannot go on: the loss is not a number, or the disk is full."""
+
+
+class DataError(EightBitError):
+    """Data are missing, damaged, of a refused format, or do not fit the task."""
+
+
+class TaskError(EightBitError):
+    """A task could not do its work on some of its inputs, or a run is of another task."""

@@ -1,1 +1,5 @@
-"""Applications of text, handwriting and speech, one a module."""
+"""Applications that read, write and listen: each module or folder here is a task called like it."""
+
+from ..tasks import register_tasks
+
+register_tasks(__name__, __path__)
