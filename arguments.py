@@ -234,6 +234,19 @@ def with_value(
     return tokens
 
 
+def words_apart(tokens: Sequence[str], *defaults: Any) -> tuple[list[str], list[str]]:
+    """The words that stand for themselves; and options with what belongs to them."""
+    options = [option for one in defaults for option in options_of(one)]
+    takes = {flag for option in options if option.metavar for flag in option.flags}
+    words: list[str] = []
+    others: list[str] = []
+    value = False  # whether this word is the value of the option before it
+    for token in tokens:
+        (others if value or token.startswith("-") else words).append(token)
+        value = not value and token.replace("_", "-") in takes
+    return words, others
+
+
 def _sentence(complaint: str, name: str, options: Sequence[Option]) -> str:
     """tyro's framed complaint as one sentence."""
     lines = [line.strip("│ ") for line in complaint.splitlines()]

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import __version__
-from .arguments import options_of, parse, peek, with_value
+from . import __version__, cli_tasks
+from .arguments import parse, peek, with_value, words_apart
 from .errors import EightBitError, UnknownNameError, UsageError
 
 if TYPE_CHECKING:
@@ -26,8 +26,10 @@ usage: eightbit COMMAND ...
 Deep Q-learning from pixels on Atari, and one registry of backbones.
 
   train GAME      learn a game from pixels, or any environment as gym:<id>
-  evaluate RUN    score a run by a protocol of the literature
-  watch RUN       let a run play: a video, or a window
+  train TASK      learn an application from data, like classify
+  run TASK RUN INPUT...   use what was learnt on files
+  evaluate RUN    score a run by a protocol of the literature, beside its controls
+  watch RUN       let a run play: a video, or a window; samples of a task
   play GAME       play a game yourself, or beside a run
   export RUN      the network as an ONNX file
   check AGENT     whether an agent learns values that are known
@@ -41,6 +43,8 @@ Deep Q-learning from pixels on Atari, and one registry of backbones.
   eightbit evaluate runs/SWEEP --table
   eightbit watch runs/RUN -o pong.mp4
   eightbit play pong
+  eightbit train classify --minutes 15
+  eightbit run classify runs/RUN photo.jpg
 
 'eightbit COMMAND --help' shows every option with its default; 'eightbit --version' the version.
 """
@@ -107,6 +111,8 @@ class TrainFolders:
 
 def _train(given: list[str]) -> int:
     """Learns a game and writes a run folder; several games or seeds, a sweep."""
+    if task := cli_tasks.named_task(given):
+        return cli_tasks.train(task, given)
     from .agents import AGENTS
     from .train.runs import CONFIG, RunFolder, read_config
     from .train.session import RunRequest, decode_options, resume_run, start_run
@@ -133,7 +139,7 @@ def _train(given: list[str]) -> int:
         options = decode_options(type(next(iter(agent.presets.values()))), config["options"])
     tokens = with_value(given, "--save-replay", yes="yes", no="no", known=("auto", "yes", "no"))
     main = (defaults, TrainFolders(), SweepSettings())
-    games, others = _games_apart(tokens, *main, options)
+    games, others = words_apart(tokens, *main, options)
     request, folders, table, options = parse(
         [*games[:1], *others],
         "train",
@@ -162,19 +168,6 @@ def _train(given: list[str]) -> int:
     print(f"next: eightbit evaluate {folder.path}")
     print(f"      eightbit watch {folder.path} -o {folder.path / 'videos' / 'game.mp4'}")
     return 0
-
-
-def _games_apart(tokens: Sequence[str], *defaults: Any) -> tuple[list[str], list[str]]:
-    """The words that stand for themselves, as games do; and options with what belongs to them."""
-    options = [option for one in defaults for option in options_of(one)]
-    takes = {flag for option in options if option.metavar for flag in option.flags}
-    games: list[str] = []
-    others: list[str] = []
-    value = False  # whether this word is the value of the option before it
-    for token in tokens:
-        (others if value or token.startswith("-") else games).append(token)
-        value = not value and token.replace("_", "-") in takes
-    return games, others
 
 
 def _train_defaults(
@@ -256,6 +249,8 @@ class WhichVideo:
 
 def _evaluate(given: list[str]) -> int:
     """Scores a run by a protocol of the literature; --table puts many together."""
+    if any(cli_tasks.is_task_run(word) for word in given):
+        return cli_tasks.evaluate(given)
     from .evaluate.report import EvaluationSettings, evaluate_run, print_controls
     from .evaluate.table import TableSettings, make_table
     from .train.card import write_card
@@ -281,6 +276,8 @@ def _evaluate(given: list[str]) -> int:
 
 def _watch(given: list[str]) -> int:
     """Lets a run play, into a video or a window."""
+    if any(cli_tasks.is_task_run(word) for word in given):
+        return cli_tasks.watch(given)
     from .evaluate.watch import WatchSettings, watch_run
 
     tokens = with_value(given, "--window", yes="True", no="False", known=("True", "False"))
@@ -356,8 +353,8 @@ def _list(given: list[str]) -> int:
         "agents": _list_agents,
         "backbones": _list_backbones,
         "presets": _list_presets,
-        "tasks": lambda: print("there are no tasks yet: this version learns games."),
-        "data": lambda: print("there are no data sets yet: this version learns from games alone."),
+        "tasks": cli_tasks.list_tasks,
+        "data": cli_tasks.list_data,
     }
     if len(given) == 1 and given[0] in ("-h", "--help"):
         print(f"usage: eightbit list {{{','.join(kinds)}}}")
@@ -401,6 +398,7 @@ def _list_presets() -> None:
             changed = {k: v for k, v in dataclasses.asdict(options).items() if v != before[k]}
             for option, value in changed.items():
                 print(f"    {option} = {value}  ({before[option]} in {first})")
+    cli_tasks.list_task_presets()
 
 
 def _list_backbones() -> None:
@@ -428,6 +426,7 @@ def _list_backbones() -> None:
 
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "train": _train,
+    "run": cli_tasks.run,
     "evaluate": _evaluate,
     "watch": _watch,
     "play": _play,

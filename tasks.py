@@ -21,9 +21,8 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-    Batch = Mapping[str, Tensor]
-    """Tensors of one step, by name; the first axis of each counts examples."""
-
+Batch = Mapping[str, "Tensor"]
+"""Tensors of one step, by name; the first axis of each counts examples."""
 Split = Literal["train", "validation", "test"]
 Control = Literal["none", "trivial", "shuffled"]
 """What is scored: the model; a baseline that looks at no input; the model on inputs that were

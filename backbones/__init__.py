@@ -6,7 +6,17 @@
 512
 """
 
-from . import dqn_cnn, impala, mlp, recurrent, resnet  # noqa: F401  # each registers its backbones
+from . import (  # noqa: F401  # each registers its backbones
+    alexnet,
+    darknet,
+    dqn_cnn,
+    impala,
+    mlp,
+    recurrent,
+    resnet,
+    speedy,
+    vgg,
+)
 from .base import (
     BACKBONES,
     BackboneConfig,

@@ -1,1 +1,166 @@
-"""Readers of data sets, one a module."""
+"""Readers of data sets: where each comes from, and one module for each kind.
+
+`labelled` reads pictures with a class, `boxes` pictures with boxes, `collections` pictures alone;
+`download` finds a set in a local folder, the cache, or at its own address.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from ..registry import Registry
+
+Kind = Literal["labelled pictures", "boxed pictures", "pictures"]
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """A file of a data set at its own address.
+
+    Attributes:
+        url: where it is fetched.
+        file_name: its name in the cache.
+        checksum: "md5:..." or "sha256:..."; None where its publisher states none.
+        tried: whether this address and checksum were used successfully by the authors.
+    """
+
+    url: str
+    file_name: str
+    checksum: str | None
+    tried: bool
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """A data set that is known by name.
+
+    Attributes:
+        name: what `--data` takes; also its folder in $EIGHTBIT_DATA and in the cache.
+        kind: what its examples are.
+        description: one line.
+        licence: terms of use, as its publisher states them.
+        origin: the publication that it comes from.
+        files: what a download fetches.
+    """
+
+    name: str
+    kind: Kind
+    description: str
+    licence: str
+    origin: str
+    files: tuple[RemoteFile, ...]
+
+
+DATASETS: Registry[DataSet] = Registry("data set", "eightbit list data")
+
+
+def _add(data_set: DataSet) -> None:
+    DATASETS.add(data_set.name, data_set)
+
+
+_add(
+    DataSet(
+        name="cifar10",
+        kind="labelled pictures",
+        description="50,000 + 10,000 pictures of 32 x 32 in 10 classes",
+        licence="none stated; made for research",
+        origin="Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009",
+        files=(
+            RemoteFile(
+                url="https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
+                file_name="cifar-10-binary.tar.gz",
+                checksum="md5:c32a1d4ab5d03f1284b67883e8d87530",
+                tried=False,
+            ),
+        ),
+    )
+)
+
+_MNIST_ADDRESS = "https://ossci-datasets.s3.amazonaws.com/mnist/"
+_MNIST_FILES = tuple(
+    RemoteFile(_MNIST_ADDRESS + name, name, f"md5:{checksum}", tried=False)
+    for name, checksum in (
+        ("t10k-images-idx3-ubyte.gz", "9fb629c4189551a2d022fa330f9573f3"),
+        ("t10k-labels-idx1-ubyte.gz", "ec29112dd5afa0611ce80d1b7f02629c"),
+        ("train-images-idx3-ubyte.gz", "f68b3c2dcbeaaa9fbdd348bbdeb94873"),
+        ("train-labels-idx1-ubyte.gz", "d53e105ee54ea40749a09fcbcd1e9432"),
+    )
+)
+_MNIST_ORIGIN = "LeCun, Bottou, Bengio and Haffner, Gradient-Based Learning, 1998"
+
+_add(
+    DataSet(
+        name="mnist",
+        kind="labelled pictures",
+        description="60,000 + 10,000 handwritten digits of 28 x 28, grey",
+        licence="CC BY-SA 3.0",
+        origin=_MNIST_ORIGIN,
+        files=_MNIST_FILES,
+    )
+)
+_add(
+    DataSet(
+        name="mnist_test",
+        kind="labelled pictures",
+        description="the 10,000 test digits of MNIST alone, cut into 8,000 + 2,000",
+        licence="CC BY-SA 3.0",
+        origin=_MNIST_ORIGIN,
+        files=_MNIST_FILES[:2],
+    )
+)
+
+_BCCD_COMMIT = "d272fb14cdff6e473fafeeeba32aba5f560e9e43"
+_add(
+    DataSet(
+        name="bccd",
+        kind="boxed pictures",
+        description="364 microscope pictures of blood cells with boxes of three classes",
+        licence="MIT",
+        origin="Shenggan, BCCD Dataset, GitHub, 2018",
+        files=(
+            RemoteFile(
+                url=f"https://github.com/Shenggan/BCCD_Dataset/archive/{_BCCD_COMMIT}.zip",
+                file_name=f"BCCD_Dataset-{_BCCD_COMMIT[:8]}.zip",
+                checksum=None,
+                tried=False,
+            ),
+        ),
+    )
+)
+_add(
+    DataSet(
+        name="bsds500",
+        kind="pictures",
+        description="500 photographs in an official split of 200, 100 and 200",
+        licence="non-commercial research and education",
+        origin="Arbelaez, Maire, Fowlkes and Malik, Contour Detection, 2011",
+        files=(
+            RemoteFile(
+                url="http://www.eecs.berkeley.edu/Research/Projects/CS/vision/grouping/BSR/"
+                "BSR_bsds500.tgz",
+                file_name="BSR_bsds500.tgz",
+                checksum=None,
+                tried=False,
+            ),
+        ),
+    )
+)
+_add(
+    DataSet(
+        name="lfw_faces",
+        kind="pictures",
+        description="photographs of faces, several of many people; split by person",
+        licence="none stated; made for research",
+        origin="Huang, Ramesh, Berg and Learned-Miller, Labeled Faces in the Wild, 2007",
+        files=(
+            RemoteFile(
+                url="https://ndownloader.figshare.com/files/5976015",
+                file_name="lfw-funneled.tgz",
+                checksum="sha256:"
+                "b47c8422c8cded889dc5a13418c4bc2abbda121092b3533a83306f90d900100a",
+                tried=False,
+            ),
+        ),
+    )
+)

@@ -6,18 +6,24 @@ can catch; a few hundred bytes every few seconds need none.
 
 from __future__ import annotations
 
+import io
 import os
 import socket
 import time
+import wave
 from pathlib import Path
 
+import cv2
+import numpy as np
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
-from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
+from tensorboard.compat.proto.tensor_pb2 import TensorProto
+from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
 from tensorboard.summary.writer.record_writer import RecordWriter
 
 
 class EventFile:
-    """One file of scalars; a run that goes on writes a further one into the same folder.
+    """One file of scalars and samples; a run that goes on writes another into the same folder.
 
     Args:
         folder: made when missing.
@@ -42,8 +48,43 @@ class EventFile:
 
     def scalar(self, tag: str, value: float, step: int) -> None:
         """Adds a point to the curve `tag`; it is in the file after the next `flush`."""
-        summary = Summary(value=[Summary.Value(tag=tag, simple_value=value)])
-        self._write(Event(wall_time=time.time(), step=step, summary=summary))
+        self._add(Summary.Value(tag=tag, simple_value=value), step)
+
+    def picture(self, tag: str, rgb: np.ndarray, step: int) -> None:
+        """Adds a picture, RGB uint8 (H, W, 3)."""
+        encoded, png = cv2.imencode(".png", np.ascontiguousarray(rgb[..., ::-1]))
+        assert encoded, "any uint8 picture can be a PNG"
+        height, width = rgb.shape[:2]
+        image = Summary.Image(
+            height=height, width=width, colorspace=3, encoded_image_string=png.tobytes()
+        )
+        self._add(Summary.Value(tag=tag, image=image), step)
+
+    def text(self, tag: str, text: str, step: int) -> None:
+        """Adds a text, which TensorBoard shows as Markdown."""
+        metadata = SummaryMetadata(
+            plugin_data=SummaryMetadata.PluginData(plugin_name="text", content=b"")
+        )
+        tensor = TensorProto(
+            dtype="DT_STRING",
+            string_val=[text.encode()],
+            tensor_shape=TensorShapeProto(dim=[TensorShapeProto.Dim(size=1)]),
+        )
+        self._add(Summary.Value(tag=tag, metadata=metadata, tensor=tensor), step)
+
+    def sound(self, tag: str, samples: np.ndarray, rate: int, step: int) -> None:
+        """Adds a sound, float (n,) in [-1, 1] at `rate` samples a second."""
+        audio = Summary.Audio(
+            sample_rate=rate,
+            num_channels=1,
+            length_frames=len(samples),
+            encoded_audio_string=wav_bytes(samples, rate),
+            content_type="audio/wav",
+        )
+        self._add(Summary.Value(tag=tag, audio=audio), step)
+
+    def _add(self, value: Summary.Value, step: int) -> None:
+        self._write(Event(wall_time=time.time(), step=step, summary=Summary(value=[value])))
 
     def flush(self) -> None:
         self._file.flush()
@@ -53,3 +94,14 @@ class EventFile:
 
     def _write(self, event: Event) -> None:
         self._records.write(event.SerializeToString())
+
+
+def wav_bytes(samples: np.ndarray, rate: int) -> bytes:
+    """A WAV file of one channel, 16 bit, from float samples in [-1, 1]."""
+    content = io.BytesIO()
+    with wave.open(content, "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(rate)
+        file.writeframes((np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes())
+    return content.getvalue()

@@ -69,14 +69,22 @@ class CsvLog:
 
     Args:
         path: the file; made with a header when missing.
-        columns: names; one of them is `agent_steps`.
+        columns: names; one of them is `step_column`.
         keep_until: rows of later agent steps are dropped: a run that was killed had logged steps
             which its last checkpoint does not know, and makes them again.
+        step_column: the column that counts steps.
     """
 
-    def __init__(self, path: Path, columns: Sequence[str], keep_until: int):
+    def __init__(
+        self,
+        path: Path,
+        columns: Sequence[str],
+        keep_until: int,
+        *,
+        step_column: str = "agent_steps",
+    ):
         self.columns = tuple(columns)
-        rows = _rows_until(path, keep_until) if path.is_file() else []
+        rows = _rows_until(path, keep_until, step_column) if path.is_file() else []
         temporary = path.with_name(f".{path.name}.tmp")
         with open(temporary, "w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, self.columns, restval="")
@@ -209,11 +217,11 @@ class EpisodeWindow:
         self.count = int(state["count"])
 
 
-def _rows_until(path: Path, last_step: int) -> list[dict[str, Any]]:
+def _rows_until(path: Path, last_step: int, step_column: str) -> list[dict[str, Any]]:
     kept = []
     with open(path, newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
-            step = row.get("agent_steps") or ""
+            step = row.get(step_column) or ""
             if not step.isdigit() or int(step) > last_step or None in row.values():
                 break  # later steps, or the half line of a process that was killed
             kept.append(row)

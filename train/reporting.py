@@ -28,14 +28,17 @@ class Reporter:
         self.console.print(line, markup=False)
 
     def progress(self, now: Progress, seconds_left: float | None, seconds: float) -> None:
-        """Shows where the run stands.
+        """Shows where an agent's run stands.
 
         Args:
             now: the figures.
             seconds_left: None while unknown.
             seconds: a clock; plain lines come at most every 30 of them.
         """
-        line = progress_line(now, seconds_left)
+        self.live(progress_line(now, seconds_left), seconds)
+
+    def live(self, line: str, seconds: float) -> None:
+        """Shows a line that the next one replaces; in a log, one at most every 30 seconds."""
         if self.console.is_terminal:
             if self._live is None:
                 self._live = Live(console=self.console, auto_refresh=False)

@@ -18,7 +18,7 @@ import platform
 import re
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -31,7 +31,7 @@ import tomli_w
 
 from .. import __version__
 from ..errors import RunFolderError
-from .checkpoints import Checkpoints, write_atomically
+from .checkpoints import Checkpoint, Checkpoints, DamagedError, write_atomically
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -103,8 +103,20 @@ class RunFolder:
         return self.path / "model.safetensors"
 
     @property
+    def task(self) -> str | None:
+        """The task that the run learns; None where it is a game's."""
+        return self.config["run"].get("task")
+
+    @property
     def game(self) -> str:
-        """What the run plays: a game's canonical name or `gym:<id>`."""
+        """What the run plays: a game's canonical name or `gym:<id>`.
+
+        Raises RunFolderError where it is a task's run.
+        """
+        if self.task is not None:
+            raise RunFolderError(
+                f"{self.path} is a run of the task {self.task}, not of a game; this is for games."
+            )
         return str(self.config["run"]["game"])
 
     @contextmanager
@@ -129,6 +141,31 @@ class RunFolder:
             file.write(str(os.getpid()).encode())
             file.flush()
             yield
+
+
+def last_whole(
+    folder: RunFolder,
+    load: Callable[[Checkpoint], dict[str, Any]],
+    say: Callable[[str], None],
+) -> tuple[Checkpoint, dict[str, Any]]:
+    """The newest checkpoint that `load` can read, with its state; damaged ones are set aside.
+
+    Raises RunFolderError where there is none.
+    """
+    reasons = []
+    for checkpoint in reversed(folder.checkpoints.steps()):
+        try:
+            return checkpoint, load(checkpoint)
+        except DamagedError as error:
+            reasons.append(str(error))
+            say(f"{error} Taking the checkpoint before it.")
+            folder.checkpoints.set_aside(checkpoint)
+    if reasons:
+        raise RunFolderError(f"{folder.path} has no whole checkpoint: {reasons[0]}")
+    raise RunFolderError(
+        f"{folder.path} ended before its first checkpoint; repeat it with "
+        f"'eightbit train --config {folder.path / CONFIG}'."
+    )
 
 
 def refuse_existing(path: Path) -> None:
@@ -164,7 +201,7 @@ def read_config(path: str | Path) -> dict[str, Any]:
         )
     tables = ("run", "options")
     whole = all(isinstance(config.get(name), dict) for name in tables)
-    if number != FORMAT or not whole or not isinstance(config["run"].get("game"), str):
+    if number != FORMAT or not whole or not {"game", "task"} & set(config["run"]):
         raise RunFolderError(f"{path} is no configuration of a run.")
     return config
 

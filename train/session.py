@@ -25,12 +25,12 @@ from ..envs.options import EnvOptions, Protocol, env_options
 from ..errors import EightBitError, MemoryBudgetError, RunFolderError, UsageError
 from .agents import UNLIMITED, Evaluate, TrainResult, TrainSettings, train_agent
 from .card import write_card
-from .checkpoints import Checkpoint, DamagedError
+from .checkpoints import Checkpoint
 from .curves import draw_run
 from .games import GYM_PREFIX, training_stepper
 from .logs import LogStyle
 from .reporting import Reporter
-from .runs import CONFIG, RunFolder, new_folder, refuse_existing, write_config
+from .runs import CONFIG, RunFolder, last_whole, new_folder, refuse_existing, write_config
 
 T = TypeVar("T")
 
@@ -250,7 +250,7 @@ def resume_run(
     _refuse_changes(folder, request, options)
     with folder.locked():
         folder.checkpoints.clear_leftovers()
-        checkpoint, state = _last_whole(folder, reporter)
+        checkpoint, state = last_whole(folder, _load_whole, reporter.say)
         stepper = training_stepper(request, options, _num_envs(request, options), reporter.say)
         agent: Any = None
         try:
@@ -447,24 +447,10 @@ def _refuse_finished(frames: int, state: Mapping[str, Any], request: RunRequest)
         raise UsageError(f"the run has had its {request.minutes:g} minutes; give more --minutes.")
 
 
-def _last_whole(folder: RunFolder, reporter: Reporter) -> tuple[Checkpoint, dict[str, Any]]:
-    """The newest checkpoint that can be read, with its state; damaged ones are set aside."""
-    reasons = []
-    for checkpoint in reversed(folder.checkpoints.steps()):
-        try:
-            state = checkpoint.load_state()
-            state["agent"]["replay"] = checkpoint.load_replay()
-            return checkpoint, state
-        except DamagedError as error:
-            reasons.append(str(error))
-            reporter.say(f"{error} Taking the checkpoint before it.")
-            folder.checkpoints.set_aside(checkpoint)
-    if reasons:
-        raise RunFolderError(f"{folder.path} has no whole checkpoint: {reasons[0]}")
-    raise RunFolderError(
-        f"{folder.path} ended before its first checkpoint; repeat it with "
-        f"'eightbit train --config {folder.path / CONFIG}'."
-    )
+def _load_whole(checkpoint: Checkpoint) -> dict[str, Any]:
+    state = checkpoint.load_state()
+    state["agent"]["replay"] = checkpoint.load_replay()
+    return state
 
 
 def _give_state(agent: Any, state: dict[str, Any], checkpoint: Checkpoint) -> None:

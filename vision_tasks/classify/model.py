@@ -1,0 +1,130 @@
+"""A trunk of the registry with a linear layer, its loss and its parameter groups."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ...backbones import BACKBONES, create_backbone
+from ...backbones.speedy import ShiftNorm, first_layer, is_whitening, whiten
+from ...errors import UsageError
+from ...tasks import Batch, Learning, Moment, TaskData
+from .options import ClassifyOptions
+
+WHITENED_PICTURES = 5_000
+
+
+class Classifier(nn.Module):
+    """Scores of classes.
+
+    Args:
+        backbone: a CNN of the registry.
+        classes: how many.
+        options: of the task.
+
+    Attributes:
+        backbone: the trunk.
+        head: its linear layer; the scores are its output times `scale`.
+    """
+
+    def __init__(self, backbone: nn.Module, classes: int, options: ClassifyOptions):
+        super().__init__()
+        self.backbone = backbone
+        self.head = nn.Linear(
+            int(backbone.out_features),  # type: ignore[arg-type]  # create_backbone checks it
+            classes,
+            bias=options.head_bias,
+        )
+        self.scale = options.head_scale
+        self.shift_rate = options.shift_rate
+        self.whitening_share = options.whitening_share
+
+    def forward(self, pictures: Tensor, progress: float = 0.0) -> Tensor:
+        """Scores of a batch of pictures.
+
+        Args:
+            pictures: (B, 3, H, W), uint8 in 0..255 or float in [0, 1].
+            progress: share of training that is over.
+
+        Returns:
+            (B, classes), logits.
+        """
+        if self.training and progress >= self.whitening_share and is_whitening(self.backbone):
+            # Nothing below the first convolution learns any more: no gradient goes there.
+            layer = first_layer(self.backbone)
+            assert layer is not None and layer.bias is not None
+            layer.bias.requires_grad_(False)
+        return self.head(self.backbone(pictures)) * self.scale
+
+
+def build_model(options: ClassifyOptions, facts: Mapping[str, Any]) -> Classifier:
+    """A freshly initialised classifier for the classes of `facts`.
+
+    Raises:
+        UsageError: the backbone is unknown, no CNN, or does not fit the pictures' size.
+    """
+    if BACKBONES[options.backbone].kind != "cnn":
+        raise UsageError(f"{options.backbone} takes no pictures; name a CNN, such as resnet.")
+    shape = (3, options.seen, options.seen)
+    backbone = create_backbone(options.backbone, shape, **options.backbone_kwargs())
+    return Classifier(backbone, len(facts["classes"]), options)
+
+
+def begin(model: nn.Module, data: TaskData) -> None:
+    """Fits the first layer of a fresh trunk to the training pictures: whitens, or centres.
+
+    A trunk is fresh as long as the biases of that layer are all zero; one that has learnt, or has
+    no such biases, stays as it is.
+    """
+    trunk = model.backbone
+    assert isinstance(trunk, nn.Module)
+    layer = first_layer(trunk)
+    if layer is None or layer.bias is None or layer.bias.any():
+        return
+    pictures = data.splits["train"].pictures
+    chosen = np.random.default_rng(0).permutation(len(pictures))[:WHITENED_PICTURES]
+    pictures = pictures[torch.from_numpy(np.sort(chosen))]
+    if is_whitening(trunk):
+        whiten(trunk, pictures)
+        return
+    mean = pictures.float().mean(dim=(0, 2, 3)) / 255
+    with torch.no_grad():
+        layer.bias.sub_((layer.weight * mean[None, :, None, None]).sum(dim=(1, 2, 3)))
+
+
+def loss(model: nn.Module, batch: Batch, moment: Moment) -> dict[str, Tensor]:
+    """Cross entropy to the targets, the batch's mean.
+
+    Args:
+        model: a `Classifier`, perhaps wrapped.
+        batch: "pictures" uint8 (B, 3, H, W) and "targets" float32 (B, classes), which are
+            probabilities.
+        moment: of training.
+
+    Returns:
+        "loss", and "accuracy" on the batch as it was augmented (0 to 1).
+    """
+    scores = model(batch["pictures"], moment.progress).float()
+    targets = batch["targets"]
+    right = scores.argmax(1) == targets.argmax(1)
+    return {"loss": F.cross_entropy(scores, targets), "accuracy": right.float().mean()}
+
+
+def parameter_groups(model: nn.Module, learning: Learning) -> list[dict[str, Any]]:
+    """Weights decay; biases and norms do not; shifts without scale learn `shift_rate` faster."""
+    assert isinstance(model, Classifier)
+    shifts = [m.bias for m in model.modules() if isinstance(m, ShiftNorm)]
+    apart = {id(p) for p in shifts}
+    rest = [p for p in model.parameters() if p.requires_grad and id(p) not in apart]
+    rate = model.shift_rate
+    return [
+        {"params": [p for p in rest if p.ndim > 1], "weight_decay": learning.weight_decay},
+        {"params": [p for p in rest if p.ndim <= 1], "weight_decay": 0.0},
+        # Divided, so that a step shrinks them as much as the weights.
+        {"params": shifts, "weight_decay": learning.weight_decay / rate, "lr": rate},
+    ]
