@@ -48,6 +48,7 @@ Deep Q-learning from pixels on Atari, and one registry of backbones.
 
 'eightbit COMMAND --help' shows every option with its default; 'eightbit --version' the version.
 """
+EXTRAS = {"lightning_fabric": "tasks", "pooch": "tasks", "pycocotools": "tasks"}
 INTERRUPTED = 130  # what shells give for a command that Ctrl-C ended
 
 
@@ -69,6 +70,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("eightbit: interrupted.", file=sys.stderr)
         return INTERRUPTED
+    except ModuleNotFoundError as error:
+        if error.name not in EXTRAS:
+            raise
+        extra = EXTRAS[error.name]
+        print(
+            f"eightbit: {error.name} is missing; write pip install 'eightbit[{extra}]'.",
+            file=sys.stderr,
+        )
+        return 1
     except BrokenPipeError:  # the reader of our output, `head` perhaps, has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # takes the rest at exit
         return 1
@@ -316,12 +326,14 @@ class WhichExport:
 def _export(given: list[str]) -> int:
     """Writes the network of a run as an ONNX file, and compares both on random observations."""
     from .evaluate.export import ExportSettings, export_run
+    from .evaluate.export_task import export_task_run
 
     which, file, settings = parse(
         given, "export", _doc(_export), WhichRun(), WhichExport(), ExportSettings()
     )
     run = _named_run(which, "export")
-    exported = export_run(run, Path(file.output) if file.output else None, settings)
+    export = export_task_run if cli_tasks.is_task_run(run) else export_run
+    exported = export(run, Path(file.output) if file.output else None, settings)
     for what, nodes in (("in", exported.inputs), ("out", exported.outputs)):
         for node in nodes:
             print(f"{what}: {node}")

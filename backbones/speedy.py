@@ -160,7 +160,7 @@ def whiten(trunk: nn.Module, pictures: Tensor) -> None:
         pictures: uint8 (N, C, H, W), some thousands.
     """
     layer = first_layer(trunk)
-    if layer is None or isinstance(layer.weight, nn.Parameter):
+    if layer is None or layer.bias is None or isinstance(layer.weight, nn.Parameter):
         raise UsageError("only a speedy trunk has a whitening layer.")
     pixels = pictures.double() / 255
     channels = pixels.shape[1]

@@ -157,8 +157,7 @@ _add(
             RemoteFile(
                 url="https://ndownloader.figshare.com/files/5976015",
                 file_name="lfw-funneled.tgz",
-                checksum="sha256:"
-                "b47c8422c8cded889dc5a13418c4bc2abbda121092b3533a83306f90d900100a",
+                checksum="sha256:b47c8422c8cded889dc5a13418c4bc2abbda121092b3533a83306f90d900100a",
                 tried=False,
             ),
         ),

@@ -73,7 +73,9 @@ class Archive:
         packed = [name for name in archive.names if "/" not in name and is_archive(Path(name))]
         others = [name for name in archive.names if name not in packed]
         if packed and all(name.lower().endswith(_TEXT_SUFFIXES) for name in others):
-            archive = Archive(path, [(_stem(name) + "/", _open_file(path / name)) for name in packed])
+            archive = Archive(
+                path, [(_stem(name) + "/", _open_file(path / name)) for name in packed]
+            )
         return _not_empty(archive)
 
     def __enter__(self) -> Archive:
@@ -172,7 +174,7 @@ class _Tar:
         self._file: IO[bytes] = path.open("rb")
         try:
             if self._file.read(2) == b"\x1f\x8b":
-                expanded = tempfile.TemporaryFile()
+                expanded = tempfile.TemporaryFile()  # noqa: SIM115  # closed by `close`
                 try:
                     with gzip.open(path) as packed:
                         shutil.copyfileobj(packed, expanded, 1 << 20)

@@ -15,7 +15,7 @@ from typing import Any
 from ..errors import DataError
 from .archive import Archive
 from .pictures import SUFFIXES
-from .splits import split_called
+from .splits import common_top, split_called
 
 
 @dataclass
@@ -100,8 +100,9 @@ def _voc(archive: Archive, pictures: list[str], xmls: list[str]) -> Layout:
                 raise DataError(f"{archive.path} names {missing[0]} in its lists but lacks it.")
             splits[split] = [_voc_picture(archive, name, by_stem) for name in named]
     else:
+        top = common_top(pictures + xmls)
         for name in xmls:
-            split = _split_in(PurePosixPath(name).parent.parts) or ""
+            split = _split_in(PurePosixPath(name[len(top) :]).parent.parts) or ""
             splits.setdefault(split, []).append(_voc_picture(archive, name, by_stem))
     return Layout("VOC", None, splits)
 
@@ -182,12 +183,14 @@ def _coco(archive: Archive, pictures: list[str], tables: dict[str, dict[str, Any
         by_base.setdefault(posixpath.basename(name), []).append(name)
     classes: dict[str, None] = {}
     splits: dict[str, list[Annotated]] = {}
+    top = common_top([*pictures, *tables])
     for name, table in tables.items():
         where = f"{name} in {archive.path}"
         try:
             categories = {c["id"]: str(c["name"]) for c in table["categories"]}
             classes.update(dict.fromkeys(categories[key] for key in sorted(categories)))
-            split = _split_in([*PurePosixPath(name).parent.parts, PurePosixPath(name).stem]) or ""
+            below = PurePosixPath(name[len(top) :])
+            split = _split_in([*below.parent.parts, below.stem]) or ""
             found = _coco_pictures(name, table, categories, by_base, where)
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"{where} is not as COCO writes it: {error!r}.") from None
@@ -221,7 +224,9 @@ def _coco_pictures(
 
 def _coco_file(name: str, stated: str, by_base: dict[str, list[str]], where: str) -> str:
     """The picture of that name that lies nearest to what the JSON file's own name says."""
-    ending = [n for n in by_base.get(posixpath.basename(stated), ()) if f"/{n}".endswith(f"/{stated}")]
+    ending = [
+        n for n in by_base.get(posixpath.basename(stated), ()) if f"/{n}".endswith(f"/{stated}")
+    ]
     if not ending:
         raise DataError(f"{where} names the picture {stated}, which is not there.")
     folder = posixpath.dirname(name)
@@ -264,8 +269,9 @@ def _yolo_description(
         if PurePosixPath(name).name in ("classes.txt", "obj.names"):
             names = tuple(_lines(archive, name))
     splits = {}
+    top = common_top(pictures)
     for name in pictures:
-        split = _split_in(PurePosixPath(name).parent.parts) or ""
+        split = _split_in(PurePosixPath(name[len(top) :]).parent.parts) or ""
         splits.setdefault(split, []).append(name)
     return names, splits
 
@@ -297,7 +303,9 @@ def _yolo_part(
         ]:
             below = [p for p in pictures if p.startswith(ending + "/")]
             if ending in archive:
-                below = [_listed(archive, ending, line, pictures) for line in _lines(archive, ending)]
+                below = [
+                    _listed(archive, ending, line, pictures) for line in _lines(archive, ending)
+                ]
             if below:
                 chosen += below
                 break

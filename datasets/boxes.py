@@ -113,7 +113,8 @@ def _with_test(
     archive: Archive, layout: Layout, seed: int
 ) -> tuple[dict[str, list[Annotated]], str]:
     """Parts "train", "test" and perhaps "validation", and how they came about."""
-    splits = {name: part for name, part in layout.splits.items() if part}
+    named = ("train", "validation", "test", "")
+    splits = {name: layout.splits[name] for name in named if layout.splits.get(name)}
     if "train" in splits and "test" in splits:
         splits.pop("", None)
         return splits, "as the data set divides it"

@@ -74,6 +74,7 @@ def read_collection(data: str, seed: int) -> PictureCollection:
         parts, split = _from_labelled(archive, seed)
     else:
         parts, split = _from_files(archive, seed)
+    parts = {name: parts[name] for name in ("train", "validation", "test") if name in parts}
     counts = {name: len(entries) for name, entries in parts.items()}
     facts = {**source_facts(data, path), "split": split, "counts": counts}
     return PictureCollection(parts["train"], parts.get("validation"), parts["test"], facts)

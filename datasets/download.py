@@ -8,6 +8,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -132,9 +133,9 @@ def download(file: RemoteFile, folder: Path, say: Say = say_on_stderr) -> Path:
     """
     try:
         import pooch
+        import requests
     except ImportError:
         raise UsageError("downloads need pooch: pip install 'eightbit[tasks]'.") from None
-    import requests
 
     _say_before(file, say)
     target = folder / file.file_name
@@ -142,13 +143,9 @@ def download(file: RemoteFile, folder: Path, say: Say = say_on_stderr) -> Path:
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".download-", dir=folder.parent) as unfinished:
-            with _ProgressBar(file.file_name) as bar:
-                fetch = pooch.HTTPDownloader(progressbar=bar, chunk_size=1 << 18)
-                path = pooch.retrieve(
-                    file.url, file.checksum, file.file_name, unfinished, downloader=fetch
-                )
+            path = _fetched(file, unfinished)
             if file.checksum is None:
-                say(f"{file.file_name} has sha256:{_sha256(Path(path))}")
+                say(f"{file.file_name} has sha256:{_sha256(path)}")
             folder.mkdir(exist_ok=True)
             os.replace(path, target)
     except requests.RequestException as error:
@@ -165,10 +162,26 @@ def download(file: RemoteFile, folder: Path, say: Say = say_on_stderr) -> Path:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         reason = "no space is left" if full else str(error.strerror or error)
         raise DataError(
-            f"{file.file_name} could not be kept in {folder.parent}: {reason}; free some, or choose "
-            "another folder with EIGHTBIT_CACHE."
+            f"{file.file_name} could not be kept in {folder.parent}: {reason}; free some "
+            "or choose another folder with EIGHTBIT_CACHE."
         ) from None
     return target
+
+
+def _fetched(file: RemoteFile, folder: str) -> Path:
+    """The file in `folder`, its checksum tested; raises what pooch and requests raise."""
+    import pooch
+
+    with _ProgressBar(file.file_name) as bar, ExitStack() as answers:
+
+        def close_at_the_end(answer: Any, **_: object) -> None:  # pooch does not after a failure
+            answers.callback(answer.close)
+
+        hooks = {"response": close_at_the_end}
+        fetch = pooch.HTTPDownloader(bar, chunk_size=1 << 18, hooks=hooks)
+        return Path(
+            pooch.retrieve(file.url, file.checksum, file.file_name, folder, downloader=fetch)
+        )
 
 
 def _say_before(file: RemoteFile, say: Say) -> None:
@@ -191,7 +204,7 @@ def _reason(error: Any) -> str:
     """A download's failure in some words."""
     import requests
 
-    if isinstance(error, requests.HTTPError):
+    if isinstance(error, requests.HTTPError) and error.response is not None:
         return f"the server answers {error.response.status_code}"
     if isinstance(error, requests.Timeout):
         return "the server does not answer in time"

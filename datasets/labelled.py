@@ -59,14 +59,14 @@ class LabelledPictures:
     Attributes:
         classes: their names.
         train: to learn from.
-        test: to report; None only where a reader is told so.
+        test: to report.
         facts: JSON values: source, licence, split, counts.
         validation: to choose by, where the data set names such a part.
     """
 
     classes: tuple[str, ...]
     train: PictureSet
-    test: PictureSet | None
+    test: PictureSet
     facts: Mapping[str, Any]
     validation: PictureSet | None = None
 
@@ -100,9 +100,9 @@ def read_labelled(
 ) -> LabelledPictures:
     """Reads a data set into memory.
 
-    Layouts: a folder per class, below train/ and test/ (val/) where the data are divided; CIFAR-10's
-    binary version; MNIST's idx files. Where no test part is named, val/ is it; where none of the
-    two is, a seeded share of each class.
+    Layouts: a folder per class, below train/ and test/ (val/) where the data are divided;
+    CIFAR-10's binary version; MNIST's idx files. Where no test part is named, val/ is it; where
+    none of the two is, a seeded share of each class.
 
     Args:
         data: a registered name, a folder, or an archive.
@@ -176,7 +176,8 @@ def _folder_parts(archive: Archive, seed: int) -> tuple[tuple[str, ...], dict[st
         labels = [i for i, folder in enumerate(classes) for _ in by_class.get(folder, ())]
         read = partial(_read_file, archive, tuple(names))
         parts[split] = Part(np.array(labels, np.int64), tuple(names), read)
-    return (classes, *_with_test(parts, seed))
+    order = ("train", "validation", "test")
+    return (classes, *_with_test({name: parts[name] for name in order if name in parts}, seed))
 
 
 def _at_least_two_deep(pictures: list[str]) -> list[str]:
@@ -222,7 +223,10 @@ def _with_test(parts: dict[str, Part], seed: int) -> tuple[dict[str, Part], str]
     held = held_out_by_class(whole.labels, HELD_OUT, seed)
     if not held.any():
         raise DataError("no class has two pictures; add some to train and test on.")
-    parts = {"train": whole.chosen(np.flatnonzero(~held)), "test": whole.chosen(np.flatnonzero(held))}
+    parts = {
+        "train": whole.chosen(np.flatnonzero(~held)),
+        "test": whole.chosen(np.flatnonzero(held)),
+    }
     return parts, f"a random {HELD_OUT:.0%} of each class is the test part (seed {seed})"
 
 
@@ -294,7 +298,7 @@ def _idx_parts(archive: Archive) -> tuple[tuple[str, ...], dict[str, Part], str]
             f"{archive.path}: the test part has classes that training never saw: "
             f"{', '.join(map(str, unseen))}."
         )
-    return classes, parts, split
+    return classes, {name: parts[name] for name in ("train", "test")}, split
 
 
 def _digits(labels: np.ndarray) -> tuple[str, ...]:

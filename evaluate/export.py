@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import json
-import logging
-import os
-import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +15,21 @@ from gymnasium.spaces import Box
 from torch import nn
 
 from .. import __version__
-from ..errors import EightBitError, UsageError
+from ..errors import UsageError
 from .evaluation import GYM_PREFIX, action_names
+from .onnx_files import (
+    Exported,
+    OnnxParts,
+    exportable,
+    refuse_difference,
+    require_packages,
+    signature,
+    write_onnx,
+)
 from .player import Player, load_player
 
 OBSERVATIONS = "observations"
-TOLERANCE = 1e-4  # of the largest value, or of 1 where that is less
 _CHECKED_STEPS = 3  # in a row, of a network with memory
-_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 
 
 @dataclass(frozen=True)
@@ -37,22 +38,6 @@ class ExportSettings:
 
     checkpoint: str = "last"
     """which weights: last, best, or a number of agent steps"""
-
-
-@dataclass(frozen=True)
-class Exported:
-    """An ONNX file that was checked.
-
-    Attributes:
-        path: the file.
-        difference: the largest absolute one between its outputs and torch's.
-        inputs, outputs: names and shapes, as in `observations uint8 (batch, 4, 84, 84)`.
-    """
-
-    path: Path
-    difference: float
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
 
 
 def export_run(
@@ -87,15 +72,6 @@ def export_run(
         output_name=getattr(agent.network, "output_name", "values"),
         metadata=describe(player),
     )
-
-
-def require_packages() -> None:
-    """Raises UsageError that tells what to install where a package of ONNX is missing."""
-    missing = [name for name in _PACKAGES if find_spec(name) is None]
-    if missing:
-        raise UsageError(
-            f"exporting needs {' and '.join(missing)}: write pip install 'eightbit[onnx]'."
-        )
 
 
 def describe(player: Player) -> dict[str, str]:
@@ -149,29 +125,18 @@ def export_network(
     shapes: tuple[Any, ...] = ({0: "batch"},)
     if state:
         shapes += (tuple({1: "batch"} for _ in state),)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.onnx")
-    try:
-        with _quietly():
-            program = torch.onnx.export(
-                network,
-                tuple(example.values()),
-                input_names=list(example),
-                output_names=[output_name, *(f"next_{name}" for name in state)],
-                dynamic_shapes=shapes,
-                dynamo=True,
-                verbose=False,
-            )
-            assert program is not None
-            program.model.metadata_props.update(metadata)
-            program.save(temporary, external_data=False)
-        exported = _compare(network, space, temporary, generator)
-        os.replace(temporary, path)
-    except torch.onnx.OnnxExporterError as error:
-        reason = str(error.__cause__ or error).split("\n")[0]
-        raise EightBitError(f"torch cannot export this network to ONNX: {reason}") from None
-    finally:
-        temporary.unlink(missing_ok=True)
-    return dataclasses.replace(exported, path=path)
+    return write_onnx(
+        network,
+        OnnxParts(
+            tuple(example.values()),
+            tuple(example),
+            (output_name, *(f"next_{name}" for name in state)),
+            shapes,
+        ),
+        path,
+        metadata=metadata,
+        compare=lambda file: _compare(network, space, file, generator),
+    )
 
 
 class _Step(nn.Module):
@@ -192,37 +157,8 @@ class _Step(nn.Module):
         return (values, *after)
 
 
-class _WindowMaxPool(nn.Module):
-    """`nn.AdaptiveMaxPool2d` by slices, which ONNX has an operator for."""
-
-    def __init__(self, height: int, width: int):
-        super().__init__()
-        self.height, self.width = height, width
-
-    def forward(self, maps: torch.Tensor) -> torch.Tensor:
-        """(B, C, H, W) -> (B, C, height, width)."""
-        rows, columns = _windows(maps.shape[2], self.height), _windows(maps.shape[3], self.width)
-        maps = torch.stack([maps[:, :, a:b].amax(dim=2) for a, b in rows], dim=2)
-        return torch.stack([maps[..., a:b].amax(dim=3) for a, b in columns], dim=3)
-
-
-def _windows(size: int, count: int) -> list[tuple[int, int]]:
-    """Where each of `count` windows over `size` cells begins and ends, as torch lays them."""
-    return [(i * size // count, -(-(i + 1) * size // count)) for i in range(count)]
-
-
 def _exportable(network: nn.Module) -> _Step:
-    """A copy in evaluation mode, in operators that ONNX has."""
-    copied = copy.deepcopy(network).cpu().float().eval()
-    for module in list(copied.modules()):
-        for name, child in list(module.named_children()):
-            if isinstance(child, nn.AdaptiveMaxPool2d):
-                size: Any = child.output_size
-                height, width = (size, size) if isinstance(size, int) else size
-                if height is None or width is None:
-                    raise EightBitError("a pool that keeps one side's size cannot be exported.")
-                setattr(module, name, _WindowMaxPool(height, width))
-    return _Step(copied).eval()
+    return _Step(exportable(network)).eval()
 
 
 def _inputs(
@@ -259,41 +195,10 @@ def _compare(network: _Step, space: Box, path: Path, generator: np.random.Genera
             expected = made if isinstance(made, tuple) else (made,)
             results = session.run(None, {name: x.numpy() for name, x in inputs.items()})
             for wanted, got in zip(expected, results, strict=True):
-                difference = float(np.abs(wanted.numpy() - got).max())
-                if not difference <= TOLERANCE * max(1.0, float(wanted.abs().max())):
-                    raise EightBitError(
-                        f"the exported network differs from torch's by {difference:.2g}; nothing "
-                        "was written. Report the agent and its options."
-                    )
-                worst = max(worst, difference)
+                worst = max(worst, refuse_difference(wanted, got))
             names = [name for name in inputs if name != OBSERVATIONS]
             inputs = {
                 OBSERVATIONS: _inputs(network, space, batch, generator)[OBSERVATIONS],
                 **dict(zip(names, expected[1:], strict=True)),
             }
-    return Exported(
-        path, worst, _signature(session.get_inputs()), _signature(session.get_outputs())
-    )
-
-
-def _signature(nodes: list[Any]) -> tuple[str, ...]:
-    kinds = {"tensor(float)": "float32", "tensor(double)": "float64"}
-    return tuple(
-        f"{node.name} {kinds.get(node.type, node.type[len('tensor(') : -1])} "
-        f"({', '.join(map(str, node.shape))})"
-        for node in nodes
-    )
-
-
-@contextmanager
-def _quietly() -> Iterator[None]:
-    """Leaves out what the exporter says of its own parts; what it refuses is raised."""
-    logger = logging.getLogger("torch")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)
+    return Exported(path, worst, signature(session.get_inputs()), signature(session.get_outputs()))

@@ -21,7 +21,7 @@ from eightbit.agents.sb3_options import A2COptions, PPOOptions, QRDQNOptions
 from eightbit.cli import main
 from eightbit.envs import make_vec
 from eightbit.errors import EightBitError, UsageError
-from eightbit.evaluate import export
+from eightbit.evaluate import export, onnx_files
 from eightbit.evaluate.evaluation import start_playing
 from eightbit.train import session
 
@@ -127,7 +127,7 @@ def test_vectors_are_exported_too(tmp_path, rng):
 @pytest.mark.parametrize(("size", "count"), [(11, 6), (11, 8), (5, 5), (4, 7), (21, 6)])
 def test_windows_are_those_of_torch(size, count):
     maps = torch.rand(2, 3, size, size + 1)
-    pooled = export._WindowMaxPool(count, 2)(maps)
+    pooled = onnx_files._WindowMaxPool(count, 2)(maps)
     assert torch.equal(pooled, torch.nn.AdaptiveMaxPool2d((count, 2))(maps))
 
 
@@ -137,7 +137,7 @@ def test_windows_are_those_of_torch(size, count):
 def test_a_file_that_computes_something_else_is_not_left(tmp_path, monkeypatch):
     agent, path = player_of(PLAYERS["dqn"]), tmp_path / "model.onnx"
     path.write_bytes(b"before")
-    monkeypatch.setattr(export, "TOLERANCE", -1.0)
+    monkeypatch.setattr(onnx_files, "TOLERANCE", -1.0)
     with pytest.raises(EightBitError, match="differs from torch's by .*; nothing was written"):
         export.export_network(agent.network, PIXELS, path)
     assert path.read_bytes() == b"before"
@@ -156,12 +156,12 @@ def test_what_onnx_cannot_say_is_one_sentence(tmp_path):
 
 
 def test_a_missing_package_is_named_with_what_to_write(monkeypatch):
-    found = export.find_spec
+    found = onnx_files.find_spec
     monkeypatch.setattr(
-        export, "find_spec", lambda name: None if name == "onnxruntime" else found(name)
+        onnx_files, "find_spec", lambda name: None if name == "onnxruntime" else found(name)
     )
     with pytest.raises(UsageError, match=r"needs onnxruntime: write pip install 'eightbit\[onnx\]"):
-        export.require_packages()
+        onnx_files.require_packages()
 
 
 # ---- the command line

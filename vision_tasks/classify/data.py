@@ -69,7 +69,7 @@ def build_data(options: ClassifyOptions, data: str, seed: int) -> TaskData:
         "training_counts": counts.tolist(),
         "pictures": {name: len(split.labels) for name, split in splits.items()},
     }
-    order = _Batches(train, options, len(read.classes), seed)
+    order = Batches(train, options, len(read.classes), seed)
     return TaskData(facts, len(train.labels), order.batch, splits)
 
 
@@ -77,7 +77,7 @@ def _split(pictures: PictureSet, options: ClassifyOptions) -> Split:
     return Split(pictures.pictures, pictures.labels, pictures.names, options.views, options.seen)
 
 
-class _Batches:
+class Batches:
     """Training batches, each a pure function of seed and step.
 
     Epochs follow each other without a gap: a batch may hold the end of one and the next one's
@@ -95,7 +95,7 @@ class _Batches:
         return np.random.default_rng([self.seed, 3, epoch]).permutation(len(self.train.labels))
 
     def batch(self, step: int, size: int) -> Batch:
-        """"pictures" uint8 (B, 3, crop, crop) and "targets" float32 (B, classes)."""
+        """ "pictures" uint8 (B, 3, crop, crop) and "targets" float32 (B, classes)."""
         epochs, places = np.divmod(step * size + np.arange(size), len(self.train.labels))
         indices = np.empty(size, dtype=np.int64)
         for epoch in np.unique(epochs):

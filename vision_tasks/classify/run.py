@@ -75,7 +75,7 @@ def run(trained: Trained, job: RunJob) -> None:
 
 
 def _layout(job: RunJob) -> str:
-    """"json" or "csv"."""
+    """ "json" or "csv"."""
     wanted = str(job.options.format)
     if wanted != "auto":
         return wanted

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import cv2
 import numpy as np
@@ -13,16 +13,13 @@ import psutil
 import torch
 from torch import Tensor
 
+from ...datasets.boxes import BoxedPicture, read_boxes
 from ...errors import DataError
 from ...tasks import TaskData
 from .augment import Changes, Example, augmented
 from .letterbox import fit
 from .options import DetectOptions
 
-if TYPE_CHECKING:
-    from ...datasets.boxes import BoxedPicture
-
-_PRIORS = 2000
 _MEMORY_SHARE = 0.4
 """of the free memory that decoded pictures may take"""
 
@@ -30,14 +27,11 @@ _MEMORY_SHARE = 0.4
 def build_data(options: DetectOptions, data: str, seed: int) -> TaskData:
     """Reads boxed pictures; see `Task.build_data`.
 
-    The facts hold "classes", "height" and "width" of the network's input, and "priors": boxes
-    (K, 4) of training objects as shares of that input, with "prior_labels".
+    The facts hold "classes", and "height" and "width" of the network's input.
 
     Raises:
         DataError: the data cannot be read or hold no object.
     """
-    from ...datasets.boxes import read_boxes
-
     found = read_boxes(data, seed)
     train = list(found.train)
     validation = list(found.validation or [])
@@ -46,7 +40,6 @@ def build_data(options: DetectOptions, data: str, seed: int) -> TaskData:
     if not any(len(picture.boxes) for picture in train):
         raise DataError(f"{data}: no training picture has a box; there is nothing to learn.")
     size = input_size([(p.height, p.width) for p in train], options.size)
-    priors, labels = prior_boxes(train, size, seed)
     splits: dict[str, Any] = {"train": train}
     if validation:
         splits["validation"] = validation
@@ -57,8 +50,6 @@ def build_data(options: DetectOptions, data: str, seed: int) -> TaskData:
         "classes": list(found.classes),
         "height": size[0],
         "width": size[1],
-        "priors": priors,
-        "prior_labels": labels,
         "trained_on": options.train_on,
         "pictures": {name: len(pictures) for name, pictures in splits.items()},
     }
@@ -72,20 +63,17 @@ def input_size(shapes: Sequence[tuple[int, int]], longest: int) -> tuple[int, in
     return max(32, round(height / 16) * 16), max(32, round(width / 16) * 16)
 
 
-def prior_boxes(
-    pictures: Sequence[BoxedPicture], size: tuple[int, int], seed: int
-) -> tuple[list[list[float]], list[int]]:
-    """At most 2,000 training boxes as shares of the input, (K, 4) and their labels (K,)."""
-    boxes, labels = [], []
+def boxes_in_input(
+    pictures: Sequence[BoxedPicture], size: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """All boxes, float32 (K, 4), as shares of an input of `size`, and their labels, int64 (K,)."""
+    boxes, labels = [np.zeros((0, 4), np.float32)], [np.zeros(0, np.int64)]
     for picture in pictures:
         place = fit(picture.height, picture.width, size)
         shift = np.tile([place.left, place.top], 2)
         boxes.append((picture.boxes * place.scale + shift) / np.tile(size[::-1], 2))
         labels.append(picture.labels)
-    every, named = np.concatenate(boxes), np.concatenate(labels)
-    rng = np.random.default_rng([seed, 1])
-    chosen = np.sort(rng.permutation(len(every))[:_PRIORS])
-    return np.round(every[chosen], 5).tolist(), named[chosen].tolist()
+    return np.concatenate(boxes).astype(np.float32), np.concatenate(labels)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from .boxes import Detections
 
 if TYPE_CHECKING:
-    from ...tasks import Batch, Moment
+    from ...tasks import Batch, Moment, TaskData
     from .options import DetectOptions
 
 
@@ -26,8 +26,10 @@ class Method:
         loss: (network, batch, moment) -> scalars by name, "loss" among them.
         decode: (raw outputs, (height, width)) -> candidates for each picture, in pixels of the
             network's input, neither filtered by score nor by overlap.
+        begin: (network, data) before the first step, like priors from the training boxes.
     """
 
     build: Callable[[DetectOptions, Mapping[str, Any]], nn.Module]
     loss: Callable[[nn.Module, Batch, Moment], Mapping[str, Tensor]]
     decode: Callable[[Mapping[str, Tensor], tuple[int, int]], list[Detections]]
+    begin: Callable[[nn.Module, TaskData], None] | None = None

@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ...errors import UsageError
+from ...tasks import Exported
 from . import one_stage
 from .boxes import Detections, box_areas
 from .letterbox import letterbox, to_original
@@ -16,7 +18,7 @@ from .method import Method
 from .nms import batched_nms
 
 if TYPE_CHECKING:
-    from ...tasks import Batch, Moment
+    from ...tasks import Batch, Moment, TaskData, Trained
     from .options import DetectOptions
 
 METHODS: dict[str, Method] = {"one-stage": one_stage.METHOD}
@@ -24,13 +26,27 @@ MOST_CANDIDATES = 3000
 
 
 def build_model(options: DetectOptions, facts: Mapping[str, Any]) -> nn.Module:
-    """The network of the method that the options name."""
-    return METHODS[options.method].build(options, facts)
+    """The network of the method that the options name; they stay on it as `options`."""
+    model = METHODS[options.method].build(options, facts)
+    model.__dict__["options"] = options
+    return model
+
+
+def begin(model: nn.Module, data: TaskData) -> None:
+    """What the model's method does before the first step."""
+    work = method_of(model).begin
+    if work is not None:
+        work(model, data)
+
+
+def method_of(model: nn.Module) -> Method:
+    """The method that a network belongs to."""
+    return METHODS[cast(str, model.method)]
 
 
 def loss(model: nn.Module, batch: Batch, moment: Moment) -> Mapping[str, Tensor]:
     """The loss of the model's method."""
-    return METHODS[cast(str, model.method)].loss(model, batch, moment)
+    return method_of(model).loss(model, batch, moment)
 
 
 def select(
@@ -71,10 +87,37 @@ def detect_pictures(
     device = next(model.parameters()).device
     stacked = np.stack([canvas for canvas, _ in fitted]).transpose(0, 3, 1, 2)
     inputs = torch.from_numpy(stacked).to(device)
-    candidates = METHODS[cast(str, model.method)].decode(model(inputs), size)
+    candidates = method_of(model).decode(model(inputs), size)
     results = []
     for found, picture, (_, place) in zip(candidates, pictures, fitted, strict=True):
         kept = select(found, score_threshold, iou_threshold, max_det)
         kept = Detections(kept.boxes.cpu(), kept.scores.cpu(), kept.labels.cpu())
         results.append(to_original(kept, place, *picture.shape[:2]))
     return results
+
+
+class Predictions(nn.Module):
+    """What is exported: uint8 (B, 3, H, W) -> boxes (B, P, 4) in pixels, scores (B, P, classes).
+
+    Non-maximum suppression is left to the program that uses it.
+    """
+
+    def __init__(self, model: one_stage.OneStage):
+        super().__init__()
+        self.model = model
+
+    def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
+        raw = self.model(pictures)
+        return one_stage.boxes_of(raw["sides"], raw["places"]), raw["scores"].sigmoid()
+
+
+def export(trained: Trained) -> Exported:
+    """See `Task.export`; UsageError for a method whose boxes are not a tensor."""
+    model = trained.model
+    if not isinstance(model, one_stage.OneStage):
+        raise UsageError(
+            f"a detector of the method {trained.options.method} cannot be written as ONNX; one of "
+            "the method one-stage can."
+        )
+    pictures = torch.zeros(1, 3, *model.size, dtype=torch.uint8)
+    return Exported(Predictions(model), (pictures,), ("pictures",), ("boxes", "scores"))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -152,8 +153,7 @@ class Head(nn.Module):
         scores, sides = [], []
         for level, x in enumerate(maps):
             seen, measured = (tower(x, level) for tower in self.towers)
-            # bf16 keeps three digits of a logit; the distances need more.
-            with torch.autocast(x.device.type, enabled=False):
+            with _in_float32(x.device.type):
                 scores.append(_rows(self.scores(seen.float())))
                 sides.append(_rows(self.sides(measured.float())))
         return torch.cat(scores, dim=1), torch.cat(sides, dim=1).unflatten(2, (4, BINS))
@@ -175,6 +175,13 @@ class Tower(nn.Module):
         for conv, norms in zip(self.convs, self.norms, strict=True):
             x = F.silu(cast(nn.ModuleList, norms)[level](conv(x)), inplace=True)
         return x
+
+
+def _in_float32(device: str) -> AbstractContextManager:
+    """bf16 keeps three digits of a logit; distances need more. (ONNX knows no autocast.)"""
+    if torch.is_autocast_enabled(device):
+        return torch.autocast(device, enabled=False)
+    return nullcontext()
 
 
 def _rows(x: Tensor) -> Tensor:
@@ -237,7 +244,26 @@ def build(options: DetectOptions, facts: Mapping[str, Any]) -> OneStage:
     """A new detector for the data's classes and size; UsageError where the trunk does not fit."""
     size = (int(facts["height"]), int(facts["width"]))
     backbone = create_backbone(options.backbone, (3, *size), **options.backbone_kwargs())
+    _refuse_unfit(backbone, options.backbone, size)
     return OneStage(backbone, options.channels, len(facts["classes"]), size)
+
+
+def _refuse_unfit(backbone: nn.Module, name: str, size: tuple[int, int]) -> None:
+    """Raises UsageError unless the trunk takes any size and its maps lie evenly on the picture."""
+    fits = bool(getattr(backbone, "any_size", False))
+    if fits:
+        backbone.eval()
+        with torch.no_grad():
+            maps = stage_maps(backbone, torch.zeros(1, 3, *size, dtype=torch.uint8))
+        backbone.train()
+        for stage, feature_map in zip(backbone.feature_info, maps, strict=True):  # type: ignore[arg-type]
+            exact = [side / stage.reduction for side in size]
+            fits &= all(abs(a - b) < 1 for a, b in zip(exact, feature_map.shape[2:], strict=True))
+    if not fits:
+        raise UsageError(
+            f"the backbone {name} does not keep the places of things at {size[1]}x{size[0]} "
+            "pixels, which a detector needs; take darknet or resnet."
+        )
 
 
 METHOD = Method(build, loss, decode)

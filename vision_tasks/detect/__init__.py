@@ -1,0 +1,26 @@
+"""Finds objects: boxes, classes, scores. Three methods behind one task; see `DetectOptions`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ...tasks import Learning, Preset, Task, decayed_groups
+from .data import build_data
+from .model import begin, build_model, export, loss
+from .options import DetectOptions
+from .scores import METRICS, measure, samples
+
+_DEFAULT = DetectOptions()
+_LEARNING = Learning(
+    batch_size=16,
+    learning_rate=2e-3,
+    weight_decay=0.05,
+    epochs=250,
+    clip_norm=10.0,
+    average=0.998,
+)
+
+PRESETS = {
+    "fast": Preset(_DEFAULT, _LEARNING, "bccd"),
+    "long": Preset(_DEFAULT, replace(_LEARNING, epochs=600), "bccd"),
+}
