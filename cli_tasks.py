@@ -201,5 +201,6 @@ def list_data() -> None:
     """Prints every data set and where it would come from."""
     from .datasets.download import describe_datasets
 
-    for line in describe_datasets():
-        print(line)
+    for one in describe_datasets():
+        print(f"{one.name}  {one.description} ({one.kind}; licence: {one.licence})")
+        print(f"    {one.place}: {one.address}")

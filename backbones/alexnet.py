@@ -9,7 +9,8 @@ from ..errors import UsageError
 from .base import Stage, register_backbone, require_positive
 from .layers import ConvTrunk, PixelConv2d, compute_dtype
 
-SMALL = 63  # pictures below the side that three poolings after a stride of four need
+SMALL = 63  # pixels: smaller maps would vanish after a stride of four and three poolings
+POOLED = (0, 1, 4)  # convolutions that are followed by pooling
 
 
 @register_backbone(
@@ -59,21 +60,21 @@ def alexnet(
             )
         )
     stages, info = [], []
-    pooled = (0, 1, 4)  # after these convolutions
     layers: list[nn.Module] = []
     reduction = first[1]
+    sides = [(side + 2 * first[2] - first[0]) // first[1] + 1 for side in (height, length)]
     for index, conv in enumerate(convolutions):
         layers += [conv, *_norm_and_relu(norm, channels[index], response=index < 2)]
-        if index in pooled:
+        if index in POOLED:
             layers.append(nn.MaxPool2d(3, 2))
             reduction *= 2
+            sides = [(side - 3) // 2 + 1 for side in sides]
             stages.append(nn.Sequential(*layers))
             info.append(Stage(f"features.{len(stages) - 1}", channels[index], reduction))
             layers = []
-    _initialise(convolutions, small)
-    with torch.no_grad():
-        last = nn.Sequential(*stages).eval()(torch.zeros(1, *in_shape)).shape[1:]
-    head = _hidden_layers(last.numel(), hidden, dropout)
+    for conv in convolutions:
+        _initialise(conv)
+    head = _hidden_layers(channels[-1] * sides[0] * sides[1], hidden, dropout)
     return ConvTrunk(in_shape, stages, info, head, hidden)
 
 
@@ -118,9 +119,9 @@ def _hidden_layers(size: int, hidden: int, dropout: float) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
-def _initialise(convolutions: list[nn.Module], small: bool) -> None:
-    """He's deviation instead of the paper's 0.01, which needs its 90 epochs to get going."""
-    for conv in convolutions:
-        assert isinstance(conv, nn.Conv2d)
-        nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
-        nn.init.zeros_(conv.bias)  # type: ignore[arg-type]  # all have one
+def _initialise(conv: nn.Module) -> None:
+    """He's deviation instead of the paper's 0.01, which takes long to get going."""
+    assert isinstance(conv, nn.Conv2d)
+    assert conv.bias is not None
+    nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
+    nn.init.zeros_(conv.bias)

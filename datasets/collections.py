@@ -56,9 +56,10 @@ class PictureCollection:
 def read_collection(data: str, seed: int) -> PictureCollection:
     """Lists the pictures of a data set; each is decoded when it is asked for.
 
-    A data set that is divided into folders called train, test and perhaps val keeps its split, and
-    CIFAR-10 its own. Else a tenth of the top-level folders is the test part and a tenth the
-    validation part, so that no person is in two; with fewer than ten folders, of the pictures.
+    A data set in which folders called train and test (or val) lie side by side keeps that split,
+    without pictures outside of them, and CIFAR-10 its own. Else a tenth of the top-level folders
+    is the test part and a tenth the validation part, so that no person is in two; with fewer than
+    ten folders, of the pictures.
 
     Args:
         data: a registered name, a folder, or an archive.
@@ -96,11 +97,11 @@ def _from_files(archive: Archive, seed: int) -> tuple[dict[str, list[Entry]], st
     names = [name for name in archive.names if PurePosixPath(name).suffix.lower() in SUFFIXES]
     if not names:
         raise DataError(f"{archive.path} holds no pictures ({', '.join(SUFFIXES)}).")
+    divided = _divided_below(names)
+    if divided is not None:
+        return _official(archive, names, divided)
     top = common_top(names)
     tops = [name[len(top) :].partition("/")[0] if "/" in name[len(top) :] else "" for name in names]
-    splits = {folder: split_called(folder) for folder in tops}
-    if "train" in splits.values() and None not in splits.values():
-        return _official(archive, names, top, splits)
     folders = len(set(tops) - {""})
     by_folder = folders >= FEWEST_GROUPS
     groups = [
@@ -119,23 +120,36 @@ def _from_files(archive: Archive, seed: int) -> tuple[dict[str, list[Entry]], st
     return parts, f"10 % {unit} are the test part, 10 % the validation part (seed {seed})"
 
 
-def _official(
-    archive: Archive, names: list[str], top: str, splits: Mapping[str, str | None]
-) -> tuple[dict[str, list[Entry]], str]:
-    parts: dict[str, list[Entry]] = {"train": []}
+def _divided_below(names: list[str]) -> str | None:
+    """The uppermost folder, ending in "/" or empty, in which train and test (or val) lie."""
+    found: dict[str, set[str]] = {}
     for name in names:
-        folder, _, rest = name[len(top) :].partition("/")
+        *folders, _ = name.split("/")
+        for depth, folder in enumerate(folders):
+            split = split_called(folder)
+            if split is not None:
+                base = "".join(part + "/" for part in folders[:depth])
+                found.setdefault(base, set()).add(split)
+    bases = [base for base, splits in found.items() if "train" in splits and len(splits) > 1]
+    return min(bases, key=lambda base: (base.count("/"), base), default=None)
+
+
+def _official(archive: Archive, names: list[str], base: str) -> tuple[dict[str, list[Entry]], str]:
+    parts: dict[str, list[Entry]] = {}
+    outside = 0
+    for name in names:
+        folder, _, rest = name[len(base) :].partition("/")
+        split = split_called(folder) if name.startswith(base) and rest else None
+        if split is None:
+            outside += 1
+            continue
         group, inner, _ = rest.partition("/")
-        split = splits[folder]
-        assert split is not None
         parts.setdefault(split, []).append(_entry(archive, name, group if inner else name))
     said = "as the data set divides it"
     if "test" not in parts:
-        if "validation" not in parts:
-            raise DataError(f"{archive.path} has a folder train but neither test nor val; add one.")
         parts["test"] = parts.pop("validation")
         said = "its validation part is the test part"
-    return parts, said
+    return parts, said + (f"; {outside} pictures outside are left out" if outside else "")
 
 
 def _entry(archive: Archive, name: str, group: str) -> Entry:

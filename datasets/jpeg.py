@@ -17,7 +17,11 @@ _HEADER = 4096
 
 
 def decode_quickly(content: bytes, name: str) -> np.ndarray:
-    """What `decode_picture` returns and raises; RGB uint8 (H, W, 3)."""
+    """What `decode_picture` returns and raises; RGB uint8 (H, W, 3).
+
+    Of files that are whole but damaged inside, either decoder shows most as they are; Pillow
+    refuses a few more.
+    """
     if _is_plain(content):
         pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
         if pixels is not None:

@@ -59,9 +59,11 @@ NAMES = st.text("abcXYZ019_- é", min_size=1, max_size=6).filter(lambda s: s.str
 @given(files=st.dictionaries(NAMES.map(lambda s: f"top/{s}"), st.binary(max_size=300), min_size=1))
 def test_any_files_come_back(files: dict[str, bytes]) -> None:
     for form in ("folder", "zip", "tar", "tar.gz"):
-        with tempfile.TemporaryDirectory() as root:
-            with Archive.open(stored(files, form, Path(root))) as archive:
-                assert {name: archive.read(name) for name in archive.names} == files
+        with (
+            tempfile.TemporaryDirectory() as root,
+            Archive.open(stored(files, form, Path(root))) as archive,
+        ):
+            assert {name: archive.read(name) for name in archive.names} == files
 
 
 @pytest.mark.parametrize("form", ["zip", "tar", "tar.gz"])
@@ -156,6 +158,9 @@ def test_a_damaged_member_of_a_zip_is_named(tmp_path: Path) -> None:
 
 
 def test_text_that_is_not_utf8_is_named(tmp_path: Path) -> None:
-    with Archive.open(stored({"a.txt": "Köln".encode("latin-1")}, "folder", tmp_path)) as archive:
-        with pytest.raises(DataError, match="a.txt in .* is not UTF-8"):
-            archive.text("a.txt")
+    path = stored({"a.txt": "Köln".encode("latin-1")}, "folder", tmp_path)
+    with (
+        Archive.open(path) as archive,
+        pytest.raises(DataError, match="a.txt in .* is not UTF-8"),
+    ):
+        archive.text("a.txt")

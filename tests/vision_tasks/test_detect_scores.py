@@ -43,8 +43,10 @@ def _random_boxes(rng: np.random.Generator, count: int) -> np.ndarray:
     return np.hstack([corners, corners + rng.uniform(5, 30, (count, 2))])
 
 
-def _scene(seed: int, pictures: int) -> tuple[list[BoxedPicture], list[Detections]]:
-    """Random truth, and detections of which some are near it."""
+def _scene(
+    seed: int, pictures: int, ties: bool = True
+) -> tuple[list[BoxedPicture], list[Detections]]:
+    """Random truth, and detections of which some are near it; with ties, of few scores."""
     rng = np.random.default_rng(seed)
     truth, found = [], []
     for _ in range(pictures):
@@ -56,6 +58,7 @@ def _scene(seed: int, pictures: int) -> tuple[list[BoxedPicture], list[Detection
         every = np.vstack([near, _random_boxes(rng, extra)])
         named = np.concatenate([labels, rng.integers(0, CLASSES, extra)])
         scores = rng.choice([0.2, 0.5, 0.50001, 0.9], len(every))
+        scores = scores if ties else rng.random(len(every))
         order = np.argsort(-scores, kind="stable")
         found.append(
             Detections(
@@ -78,7 +81,7 @@ def _by_pycocotools(truth: list[BoxedPicture], found: list[Detections]) -> np.nd
 
 
 @given(st.integers(0, 10_000), st.integers(1, 6))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 def test_average_precision_is_that_of_pycocotools(seed: int, pictures: int) -> None:
     truth, found = _scene(seed, pictures)
     matches = match(truth, found, CLASSES)
@@ -89,15 +92,14 @@ def test_average_precision_is_that_of_pycocotools(seed: int, pictures: int) -> N
 
 
 def test_a_resample_equals_scoring_the_resampled_pictures() -> None:
-    truth, found = _scene(3, 8)
+    truth, found = _scene(3, 8, ties=False)
     rng = np.random.default_rng(1)
     matches = match(truth, found, CLASSES)
     for _ in range(5):
         drawn = rng.integers(0, 8, 8)
         ours = mean_precision(matches, drawn, slice(None))
         theirs = _by_pycocotools([truth[i] for i in drawn], [found[i] for i in drawn])[0]
-        # Equal scores of different pictures may be taken in another order.
-        assert ours == pytest.approx(theirs, abs=0.02)
+        assert ours == pytest.approx(theirs, abs=1e-9)
 
 
 def test_perfect_detections_score_one_and_none_score_nought() -> None:

@@ -7,7 +7,7 @@ import io
 import json
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -182,7 +182,8 @@ def _write(path: Path, found: Sequence[Prediction], layout: str) -> None:
         partial_file.write_text(text, encoding="utf-8")
         os.replace(partial_file, path)
     except OSError as error:
-        partial_file.unlink(missing_ok=True)
+        with suppress(OSError):  # what went wrong above is the message that counts
+            partial_file.unlink(missing_ok=True)
         raise EightBitError(f"{path} cannot be written ({error.strerror}).") from error
 
 

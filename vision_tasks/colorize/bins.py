@@ -63,7 +63,7 @@ def _nearest_bins(device: torch.device) -> Tensor:
     whole = torch.cartesian_prod(steps, steps)
     centres = torch.from_numpy(gamut_bins())
     parts = [
-        torch.cdist(part, centres).topk(NEIGHBOURS, largest=False).indices
+        (part[:, None] - centres).square().sum(-1).topk(NEIGHBOURS, largest=False).indices
         for part in whole.split(8192)
     ]
     return torch.cat(parts).to(device)

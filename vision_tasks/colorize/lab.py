@@ -26,7 +26,7 @@ _OFFSET = 4 / 29
 def rgb_to_lab(rgb: Tensor) -> Tensor:
     """sRGB (..., 3, H, W), uint8 or float in [0, 1] -> L*a*b* float32 of the same shape."""
     light = _light_of_bytes(rgb.device)[rgb.long()] if rgb.dtype == torch.uint8 else _light(rgb)
-    ratios = torch.einsum("ij,...jhw->...ihw", _matrix(rgb.device), light)
+    ratios = _mixed(_matrix(), light)
     # The line meets the cube root at the knee, so the larger argument decides which one holds.
     roots = torch.where(
         ratios > _KNEE**3, ratios.clamp_min(_KNEE**3).pow(1 / 3), ratios / _SLOPE + _OFFSET
@@ -41,8 +41,7 @@ def lab_to_rgb(lab: Tensor) -> Tensor:
     y = (lightness + 16) / 116
     roots = torch.stack((y + a / 500, y, y - b / 200), dim=-3)
     ratios = torch.where(roots > _KNEE, roots**3, (roots - _OFFSET) * _SLOPE)
-    inverse = torch.linalg.inv(_matrix(lab.device).double()).float()
-    light = torch.einsum("ij,...jhw->...ihw", inverse, ratios).clamp(0, 1)
+    light = _mixed(np.linalg.inv(_matrix()), ratios).clamp(0, 1)
     bent = 1.055 * light.clamp_min(0.0031308).pow(1 / 2.4) - 0.055
     return torch.where(light > 0.0031308, bent, light * 12.92).clamp(0, 1)
 
@@ -83,7 +82,16 @@ def _light_of_bytes(device: torch.device) -> Tensor:
 
 
 @cache
-def _matrix(device: torch.device) -> Tensor:
-    """RGB light -> X, Y, Z as shares of the white's."""
-    matrix = torch.tensor(RGB_TO_XYZ, dtype=torch.float64)
-    return (matrix / torch.tensor(WHITE, dtype=torch.float64)[:, None]).float().to(device)
+def _matrix() -> np.ndarray:
+    """RGB light -> X, Y, Z as shares of the white's, float64 (3, 3)."""
+    return np.asarray(RGB_TO_XYZ) / np.asarray(WHITE)[:, None]
+
+
+def _mixed(matrix: np.ndarray, planes: Tensor) -> Tensor:
+    """A matrix (3, 3) times the planes of (..., 3, H, W).
+
+    It is written out because a product of matrices would be rounded to bf16 under autocast.
+    """
+    first, second, third = planes.unbind(-3)
+    rows = [first * row[0] + second * row[1] + third * row[2] for row in matrix.tolist()]
+    return torch.stack(rows, dim=-3)

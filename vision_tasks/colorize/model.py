@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from typing import cast
+from collections.abc import Mapping
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...backbones import create_backbone
+from ...backbones import BACKBONES, create_backbone
 from ...backbones.base import Stage
 from ...errors import UsageError
+from ...tasks import Batch, Moment
 from .bins import gamut_bins
+from .lab import lab_to_bytes, rgb_to_lab
 from .learn_methods import METHODS, ColourModel
 from .options import ColorizeOptions
 
 
 class Colorizer(nn.Module):
-    """Lightness to a description of colour, at a half of the picture's size unless told.
+    """Lightness to a description of colour, which is smaller than the picture by the stride.
 
     Args:
         options: of the task.
@@ -27,7 +30,7 @@ class Colorizer(nn.Module):
         bin_weights: buffer float32 (313,), the weight of each bin of colour in Zhang's loss.
 
     Raises:
-        UsageError: the trunk has no stages, or none at the wanted stride.
+        UsageError: the trunk takes pictures of one size only, or has no map of the wanted stride.
     """
 
     bin_weights: Tensor
@@ -39,12 +42,14 @@ class Colorizer(nn.Module):
             options.backbone, (1, options.size, options.size), **options.backbone_kwargs()
         )
         stages = cast("tuple[Stage, ...] | None", getattr(self.backbone, "feature_info", None))
-        if not stages:
+        if not stages or not getattr(self.backbone, "any_size", False):
             raise UsageError(
-                f"backbone {options.backbone!r} keeps no maps of a picture; "
-                "take one of kind cnn ('eightbit list backbones' shows all)."
+                f"backbone {options.backbone!r} with these options takes pictures of one size "
+                "only; take resnet, speedy, or impala with adaptive_pool."
             )
         self.stages = stages
+        self.multiple = max(options.stride, *(stage.reduction for stage in stages))
+        self.margin = self._find_margin()
         outputs = METHODS[options.method].outputs
         build = HyperColumns if options.method == "larsson" else Decoder
         self.decoder = build(stages, options.decoder, outputs, options.stride)
@@ -54,29 +59,40 @@ class Colorizer(nn.Module):
         """L* float (B, 1, H, W) in [0, 100] -> raw (B, outputs, ceil(H / stride), ...)."""
         height, width = lightness.shape[-2:]
         stride = self.options.stride
-        multiple = max(stride, *(stage.reduction for stage in self.stages))
-        down, right = -height % multiple, -width % multiple
-        x = lightness / 100
-        if down or right:
-            x = F.pad(x, (0, right, 0, down), mode="replicate")
-        raw = self.decoder(self._maps(x))
-        return cast(Tensor, raw)[..., : -(-height // stride), : -(-width // stride)]
+        down, right = -height % self.multiple, -width % self.multiple
+        x = F.pad(
+            lightness / 100, (0, right + self.margin, 0, down + self.margin), mode="replicate"
+        )
+        size = ((height + down) // stride, (width + right) // stride)
+        raw = cast(Tensor, self.decoder(self._maps(x), size))
+        return raw[..., : -(-height // stride), : -(-width // stride)]
 
     def _maps(self, x: Tensor) -> list[Tensor]:
         """The output of every stage of the trunk, the shallowest first."""
-        maps: list[Tensor] = []
-        hooks = [
-            self.backbone.get_submodule(stage.name).register_forward_hook(
-                lambda module, inputs, output: maps.append(output)
-            )
-            for stage in self.stages
-        ]
-        try:
-            self.backbone.forward_features(x)  # type: ignore[operator]  # every CNN has it
-        finally:
-            for hook in hooks:
-                hook.remove()
+        maps = []
+        for stage in self.stages:
+            x = self.backbone.get_submodule(stage.name)(x)
+            maps.append(x)
         return maps
+
+    def _find_margin(self) -> int:
+        """Pixels to add at the right and below, so that maps have picture size / reduction.
+
+        A trunk with unpadded convolutions gives smaller maps. Where no margin up to a deepest
+        pixel mends that, there is none, and the decoder stretches the maps.
+        """
+        side = 4 * self.multiple
+        wanted = [side // stage.reduction for stage in self.stages]
+        self.backbone.eval()
+        with torch.no_grad():
+            for margin in range(self.multiple):
+                maps = self._maps(torch.zeros(1, 1, side + margin, side + margin))
+                if [found.shape[-1] for found in maps] == wanted:
+                    break
+            else:
+                margin = 0
+        self.backbone.train()
+        return margin
 
 
 class Decoder(nn.Module):
@@ -92,8 +108,6 @@ class Decoder(nn.Module):
         if not used:
             raise UsageError(f"no stage of the trunk has a stride of {stride}; lower --stride.")
         self.used = used[::-1]
-        self.stride = stride
-        self.reductions = [stages[index].reduction for index in self.used]
         deepest = stages[self.used[0]].channels
         self.scene = nn.Linear(deepest, width)
         self.lateral = nn.ModuleList(
@@ -102,23 +116,17 @@ class Decoder(nn.Module):
         self.mix = nn.ModuleList(Refine(width) for _ in self.used)
         self.colour = nn.Conv2d(width, outputs, 1)
 
-    def forward(self, maps: list[Tensor]) -> Tensor:
-        """Maps of all stages -> (B, outputs, H / stride, W / stride)."""
-        x: Tensor | None = None
+    def forward(self, maps: list[Tensor], size: tuple[int, int]) -> Tensor:
+        """Maps of all stages, and height and width of the result -> (B, outputs, *size)."""
+        deepest = maps[self.used[0]]
+        x = self.scene(deepest.mean(dim=(2, 3)))[:, :, None, None]
         for index, lateral, mix in zip(self.used, self.lateral, self.mix, strict=True):
             here = lateral(maps[index])
-            if x is None:
-                here = here + self.scene(maps[index].mean(dim=(2, 3)))[:, :, None, None]
-            elif x.shape[-1] != here.shape[-1]:
-                here = here + F.interpolate(x, size=here.shape[-2:], mode="nearest")
-            else:
-                here = here + x
-            x = mix(here)
-        assert x is not None
-        if self.reductions[-1] > self.stride:
-            x = F.interpolate(
-                x, scale_factor=self.reductions[-1] // self.stride, mode="bilinear"
-            )
+            if x.shape[-2:] != here.shape[-2:]:
+                x = F.interpolate(x, size=here.shape[-2:], mode="nearest")
+            x = mix(here + x)
+        if tuple(x.shape[-2:]) != size:
+            x = F.interpolate(x, size=size, mode="bilinear", align_corners=False)
         return cast(Tensor, self.colour(x))
 
 
@@ -149,8 +157,6 @@ class HyperColumns(nn.Module):
 
     def __init__(self, stages: tuple[Stage, ...], width: int, outputs: int, stride: int):
         super().__init__()
-        self.stride = stride
-        self.reductions = [stage.reduction for stage in stages]
         hidden = 4 * width
         self.columns = nn.ModuleList(
             nn.Conv2d(stage.channels, hidden, 1, bias=index == 0)
@@ -158,19 +164,18 @@ class HyperColumns(nn.Module):
         )
         self.colour = nn.Conv2d(hidden, outputs, 1)
 
-    def forward(self, maps: list[Tensor]) -> Tensor:
-        """Maps of all stages -> (B, outputs, H / stride, W / stride)."""
-        size = [side * self.reductions[0] // self.stride for side in maps[0].shape[-2:]]
-        total: Tensor | None = None
+    def forward(self, maps: list[Tensor], size: tuple[int, int]) -> Tensor:
+        """Maps of all stages, and height and width of the result -> (B, outputs, *size)."""
+        parts = []
         for column, found in zip(self.columns, maps, strict=True):
+            if found.shape[-2] > size[0]:  # before the layer, as there is less to compute then
+                parts.append(column(F.adaptive_avg_pool2d(found, size)))
+                continue
             here = column(found)
-            if here.shape[-2] > size[0]:
-                here = F.adaptive_avg_pool2d(here, size)
-            elif here.shape[-2] < size[0]:
+            if tuple(here.shape[-2:]) != size:
                 here = F.interpolate(here, size=size, mode="bilinear", align_corners=False)
-            total = here if total is None else total + here
-        assert total is not None
-        return cast(Tensor, self.colour(F.relu(total)))
+            parts.append(here)
+        return cast(Tensor, self.colour(F.relu(torch.stack(parts).sum(dim=0))))
 
 
 def method_of(model: nn.Module) -> ColourModel:
@@ -183,11 +188,13 @@ def predict(model: nn.Module, lightness: Tensor, temperature: float | None = Non
 
     Args:
         model: a `Colorizer`.
+        lightness: of the pictures, on the model's device.
         temperature: of the distribution over colours; by default what the model's options say.
     """
     options = cast(ColorizeOptions, model.options)
     raw = model(lightness)
-    ab = method_of(model).decode(raw, temperature or options.temperature)
+    with torch.autocast(raw.device.type, enabled=False):
+        ab = method_of(model).decode(raw.float(), temperature or options.temperature)
     return F.interpolate(ab, size=lightness.shape[-2:], mode="bilinear", align_corners=False)
 
 
@@ -196,7 +203,7 @@ def distribution(
 ) -> tuple[Tensor, Tensor]:
     """L* (B, 1, H, W) -> probabilities (B, Q, H', W') of the colours float32 (Q, 2).
 
-    H' and W' are the picture's sides divided by the options' stride.
+    H' and W' are the picture's sides divided by the options' stride, rounded up.
 
     Raises:
         UsageError: a model of the method l2, which knows of one colour a pixel only.
@@ -204,4 +211,51 @@ def distribution(
     method = method_of(model)
     if method.distribution is None:
         raise UsageError("an l2 model knows one colour a pixel only; take one of another method.")
-    return method.distribution(model(lightness), temperature)
+    raw = model(lightness)
+    with torch.autocast(raw.device.type, enabled=False):
+        return method.distribution(raw.float(), temperature)
+
+
+def recoloured(
+    model: nn.Module, pictures: Tensor, temperature: float | None = None, chunk: int = 250
+) -> Tensor:
+    """Pictures with their colours replaced by the model's.
+
+    Args:
+        model: a `Colorizer` in evaluation mode.
+        pictures: uint8 (N, 3, H, W); nothing but their lightness is used.
+        temperature: as in `predict`.
+        chunk: pictures at a time.
+
+    Returns:
+        uint8 (N, 3, H, W) of the same lightness, up to rounding and the gamut.
+    """
+    device = next(model.parameters()).device
+    parts = []
+    with torch.inference_mode():
+        for part in pictures.split(chunk):
+            lightness = rgb_to_lab(part.to(device))[:, :1]
+            ab = predict(model, lightness, temperature)
+            parts.append(lab_to_bytes(torch.cat((lightness, ab), dim=1)).cpu())
+    return torch.cat(parts)
+
+
+def build_model(options: ColorizeOptions, facts: Mapping[str, Any]) -> Colorizer:
+    """A freshly initialised network; raises UsageError where the trunk does not fit."""
+    if BACKBONES[options.backbone].kind != "cnn":
+        raise UsageError(f"{options.backbone} takes no pictures; name a CNN, such as resnet.")
+    return Colorizer(options)
+
+
+def loss(model: nn.Module, batch: Batch, moment: Moment) -> Mapping[str, Tensor]:
+    """What the options' method minimises.
+
+    Args:
+        model: a `Colorizer`, perhaps wrapped.
+        batch: "lightness" float32 (B, 1, S, S) in [0, 100] and "ab" float32 (B, 2, S', S'), the
+            mean colour of every square of `stride` pixels.
+        moment: of training.
+    """
+    raw = model(batch["lightness"])
+    with torch.autocast(raw.device.type, enabled=False):
+        return method_of(model).loss(raw.float(), batch["ab"], cast(Tensor, model.bin_weights))

@@ -23,6 +23,8 @@ class ColorizeOptions:
     """shorter side of the pictures that are scored; 0 for squares of the training size"""
     scale_jitter: float = 1.0
     """how much larger than the crop a training picture may be shown, as a factor"""
+    validation: int = 1000
+    """pictures held out of training where the data have no part to choose by; at most a fifth"""
     backbone: str = "resnet"
     """trunk from the registry; 'eightbit list backbones' shows all"""
     backbone_options: str = "{}"
@@ -63,3 +65,36 @@ class ColorizeOptions:
                 "'{\"width\": 2}'."
             )
         return found
+
+
+@dataclass(frozen=True)
+class ColorizeRunOptions:
+    """How pictures and films are coloured by `eightbit run colorize RUN INPUT ...`."""
+
+    saturation: float = 1.0
+    """factor on the colours; 0 for grey"""
+    temperature: float = 0.0
+    """of the distribution over colours, lower for more vivid ones; 0 as trained"""
+    samples: int = 1
+    """different colourings of each picture, the likeliest first"""
+    seed: int = 0
+    """of the further colourings"""
+    hints: str = ""
+    """colours wanted at points, as in '120,80,#a03020 300,90,#3060c0' (column, row, colour)"""
+    side: int = 256
+    """longer side in pixels at which the colours of a picture are found"""
+    film_side: int = 160
+    """longer side in pixels at which the colours of a film are found"""
+    memory: int = 12
+    """frames of a film that colours are averaged over, along the motion; 0 for each by itself"""
+
+    def __post_init__(self) -> None:
+        """Refuses what makes no sense; raises UsageError."""
+        if self.samples < 1:
+            raise UsageError(f"samples is {self.samples}; it must be at least 1.")
+        for name in ("saturation", "temperature", "memory", "seed"):
+            if getattr(self, name) < 0:
+                raise UsageError(f"{name} is {getattr(self, name)}; it must not be below 0.")
+        for name in ("side", "film_side"):
+            if getattr(self, name) < 16:
+                raise UsageError(f"{name} is {getattr(self, name)}; it must be at least 16.")

@@ -1,8 +1,9 @@
 """Colour that was predicted small, brought to a picture's full size along the picture's edges.
 
-The guided filter (He, Sun and Tang 2013) in its fast form (He and Sun 2015): around every pixel,
-colour is taken for a linear function of lightness. The functions are fitted at the small size and
-applied to lightness at full size.
+After the guided filter (He, Sun and Tang 2013) in its fast form (He and Sun 2015): around every
+pixel, colour is taken for a linear function of lightness, whose slope is fitted at the small size
+and applied to lightness at full size. Unlike the filter's, each function goes through the pixel's
+own colour: nothing of the prediction is smoothed away, and what full size adds follows the edges.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from .paint_light import lightness, with_colour
 
 RADIUS = 2
 """Pixels at the small size from a window's middle to its edge."""
-SMOOTHNESS = 9.0
+SMOOTHNESS = 36.0
 """Squared steps of lightness below which a change of lightness is no edge."""
 _STRIP = 2**20  # pixels that are coloured at once, which bounds the memory
 
@@ -35,7 +36,8 @@ def guided_lines(guide: np.ndarray, ab: np.ndarray) -> np.ndarray:
     spread = np.maximum(_box(guide * guide) - mean * mean, 0) + np.float32(SMOOTHNESS)
     mean_ab = _box(ab)
     slopes = (_box(guide[..., None] * ab) - mean[..., None] * mean_ab) / spread[..., None]
-    return _box(np.concatenate([slopes, mean_ab - slopes * mean[..., None]], axis=2))
+    slopes = _box(slopes)
+    return np.concatenate([slopes, ab - slopes * guide[..., None]], axis=2)
 
 
 def _box(values: np.ndarray) -> np.ndarray:

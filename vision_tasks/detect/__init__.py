@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ...tasks import Learning, Preset, Task, decayed_groups
+from ...tasks import Learning, Preset, Task
 from .data import build_data
 from .model import begin, build_model, export, loss
 from .options import DetectOptions
+from .run import DetectRunOptions, run
 from .scores import METRICS, measure, samples
 
 _DEFAULT = DetectOptions()
@@ -24,3 +25,19 @@ PRESETS = {
     "fast": Preset(_DEFAULT, _LEARNING, "bccd"),
     "long": Preset(_DEFAULT, replace(_LEARNING, epochs=600), "bccd"),
 }
+
+TASK = Task(
+    name="detect",
+    description="Where which objects are on a picture, as boxes with classes and scores.",
+    presets=PRESETS,
+    metrics=METRICS,
+    build_data=build_data,
+    build_model=build_model,
+    loss=loss,
+    measure=measure,
+    samples=samples,
+    run_options=DetectRunOptions(),
+    run=run,
+    begin=begin,
+    export=export,
+)

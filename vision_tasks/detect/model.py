@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ...errors import UsageError
 from ...tasks import Exported
-from . import one_stage
+from . import masks, multibox, one_stage
 from .boxes import Detections, box_areas
 from .letterbox import letterbox, to_original
 from .method import Method
@@ -21,7 +21,11 @@ if TYPE_CHECKING:
     from ...tasks import Batch, Moment, TaskData, Trained
     from .options import DetectOptions
 
-METHODS: dict[str, Method] = {"one-stage": one_stage.METHOD}
+METHODS: dict[str, Method] = {
+    "one-stage": one_stage.METHOD,
+    "multibox": multibox.METHOD,
+    "masks": masks.METHOD,
+}
 MOST_CANDIDATES = 3000
 
 

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from ...datasets.boxes import BoxedPicture
 from .boxes import Detections
+from .drawing import draw_detections
 
 _GAP = 8
 
@@ -39,8 +40,6 @@ def precision_recall_figure(curves: Mapping[str, Any]) -> np.ndarray:
 
 def beside(picture: BoxedPicture, found: Detections, classes: Sequence[str]) -> np.ndarray:
     """A picture with its true boxes, left, and with what was found, right: RGB uint8."""
-    from .drawing import draw_detections  # TODO top
-
     pixels = picture.read()
     true = Detections(
         torch.from_numpy(picture.boxes),
