@@ -1,8 +1,10 @@
 """Flicker and speed of coloured films, against colouring every frame for itself.
 
 Flicker is how far the colour (CIE a*, b*) of what is seen changes from a frame to the next: each
-pixel is compared with where it was, found by the flow. Pans and zooms over photographs of BSDS500's
-test part have an exact flow; an Atari game's is estimated. Give a run of colorize:
+pixel is compared with where it was, found by the flow. Colours are taken before they are rounded
+to 8 bits, and after, where rounding adds a change of its own to both ways of colouring. Pans and
+zooms over photographs of BSDS500's test part have an exact flow; an Atari game's is estimated.
+Give a run of colorize:
 
     python benchmarks/film_flicker.py --model runs/colorize
 """
@@ -31,6 +33,7 @@ from eightbit.train.task_models import trained_for
 from eightbit.vision_tasks.colorize.films import FilmPainter, FilmPainting, colour_film
 from eightbit.vision_tasks.colorize.lab import rgb_to_lab_array
 from eightbit.vision_tasks.colorize.model import predict
+from eightbit.vision_tasks.colorize.paint_upsample import full_colour
 
 SIZE = (240, 320)
 """Height and width of the clips that flicker is measured on."""
@@ -119,12 +122,12 @@ def game_clip(game: str, frames: int) -> Clip:
     return Clip(f"game of {game}", shown, origins)
 
 
-def flicker(clip: Clip, painter: Callable[[np.ndarray], np.ndarray]) -> tuple[float, float]:
-    """Mean change of colour along the flow, and mean chroma."""
+def flicker(clip: Clip, colour: Callable[[np.ndarray], np.ndarray]) -> tuple[float, float]:
+    """Mean change along the flow of the colours (H, W, 2) of frames, and mean chroma."""
     changes, chromas = [], []
     before: np.ndarray | None = None
     for number, frame in enumerate(clip.frames):
-        ab = rgb_to_lab_array(painter(frame))[..., 1:]
+        ab = colour(frame)
         chromas.append(np.hypot(ab[..., 0], ab[..., 1]).mean())
         if before is not None:
             x, y = clip.origins[number - 1]
@@ -133,6 +136,13 @@ def flicker(clip: Clip, painter: Callable[[np.ndarray], np.ndarray]) -> tuple[fl
             changes.append(np.linalg.norm(ab - moved, axis=2)[inside].mean())
         before = ab
     return float(np.mean(changes)), float(np.mean(chromas))
+
+
+def painted(painter: FilmPainter, *, rounded: bool) -> Callable[[np.ndarray], np.ndarray]:
+    """Colours (H, W, 2) of a frame as they are put on, or as 8 bits and the gamut leave them."""
+    if rounded:
+        return lambda frame: rgb_to_lab_array(painter(frame))[..., 1:]
+    return lambda frame: full_colour(frame, *painter.small_colour(frame))
 
 
 def clips(photos: int, frames: int, game: str) -> Iterator[Clip]:
@@ -189,28 +199,21 @@ def main() -> None:
     for clip in clips(chosen.photos, chosen.frames, chosen.game):
         kind = figures.setdefault(clip.name.split()[0], {})
         for way, painting in (("single", single), ("steady", steady)):
-            change, chroma = flicker(clip, FilmPainter(model, painting))
-            kind.setdefault(f"{way} flicker", []).append(max(change, 1e-6))
-            kind.setdefault(f"{way} chroma", []).append(max(chroma, 1e-6))
+            change, chroma = flicker(clip, painted(FilmPainter(model, painting), rounded=False))
+            seen, _ = flicker(clip, painted(FilmPainter(model, painting), rounded=True))
+            found = {"flicker": change, "flicker in 8 bits": seen, "chroma": chroma}
+            for figure, value in found.items():
+                kind.setdefault(f"{way} {figure}", []).append(max(value, 1e-6))
     for name, kind in figures.items():
         rows = {
             figure: Row(f"{name}: {figure}", "eightbit", "of a*, b*", values, chosen.threads)
             for figure, values in kind.items()
         }
         report.rows += rows.values()
-        report.ratios += [
-            compare(
-                f"{name}: frame by frame over steady flicker",
-                rows["single flicker"],
-                rows["steady flicker"],
-                bar=2.0,
-            ),
-            compare(
-                f"{name}: steady over frame by frame chroma",
-                rows["steady chroma"],
-                rows["single chroma"],
-            ),
-        ]
+        for figure, bar in (("flicker", 2.0), ("flicker in 8 bits", None), ("chroma", None)):
+            pair = rows[f"single {figure}"], rows[f"steady {figure}"]
+            title = f"{name}: frame by frame over steady {figure}"
+            report.ratios.append(compare(title, *pair, bar=bar))
     speeds = [timed(clip, model, steady) for _ in range(chosen.repeats)]
     report.rows.append(Row("film of 640 x 480", "eightbit", "frames/s", speeds, chosen.threads))
     report.finish(chosen.out)

@@ -65,7 +65,7 @@ def test_a_batch_follows_from_seed_and_step_alone(options):
     want = [first.batch(step, 16) for step in range(8)]
     for step in (7, 0, 3):
         got = again.batch(step, 16)
-        for key in ("pictures", "targets"):
+        for key in ("pictures", "targets", "smoothed"):
             assert torch.equal(got[key], want[step][key])
     other = Batches(split, options, 3, seed=5).batch(0, 16)
     assert not torch.equal(other["pictures"], want[0]["pictures"])
@@ -125,11 +125,20 @@ def test_a_shifted_picture_is_a_window_of_the_padded_one(rng):
     assert {i for i, _ in places} == {j for _, j in places} == set(range(9))
 
 
+class Middle:
+    """Draws the middle of every range."""
+
+    def uniform(self, low: float, high: float, size: int) -> np.ndarray:
+        return np.full(size, (low + high) / 2)
+
+
 def test_a_zoom_of_nothing_is_the_picture_itself(rng):
     pictures = _pictures(6)
     flipped = np.array([True, False] * 3)
     # At an area of 1 only the ratio changes; it is 1 for all when no randomness is left.
-    still = type("Still", (), {"uniform": lambda _, low, high, size: np.full(size, (low + high) / 2)})
+    still = type(
+        "Still", (), {"uniform": lambda _, low, high, size: np.full(size, (low + high) / 2)}
+    )
     got = zoomed(pictures, np.arange(6), flipped, replace(PLAIN, zoom=1.0), still())
     want = torch.where(torch.from_numpy(flipped)[:, None, None, None], pictures.flip(3), pictures)
     assert torch.equal(got, want)
@@ -153,8 +162,9 @@ def test_principal_colours_are_those_of_numpy_and_noise_follows_them(rng):
     grey = torch.full((20_000, 3, 1, 1), 128, dtype=torch.uint8)
     moved = changed_colours(grey, colours, 0.1, rng).flatten(1).numpy() / 255
     np.testing.assert_allclose(
-        np.cov(moved.T), 0.01 * np.cov(pixels.T), atol=0.04 * 0.01 * pixels.var()
-        + (1 / 255) ** 2 / 12 * 2,
+        np.cov(moved.T),
+        0.01 * np.cov(pixels.T),
+        atol=0.04 * 0.01 * pixels.var() + (1 / 255) ** 2 / 12 * 2,
     )
 
 
@@ -166,7 +176,9 @@ def test_mixed_targets_stay_probabilities_and_follow_the_pixels(change, rng):
     pixels, found = change(x, targets, 1.0, rng)
     torch.testing.assert_close(found.sum(1), torch.ones(100))
     # The share of white is the share of the first class.
-    torch.testing.assert_close(pixels.float().mean(dim=(1, 2, 3)) / 255, found[:, 0], atol=2e-3, rtol=0)
+    torch.testing.assert_close(
+        pixels.float().mean(dim=(1, 2, 3)) / 255, found[:, 0], atol=2e-3, rtol=0
+    )
     assert 0.05 < found[:, 0].std() < 0.5
 
 
@@ -204,10 +216,10 @@ def test_light_changes_are_within_their_range(rng):
 
 
 def test_smoothed_targets(rng):
-    targets = augment(
-        _pictures(3), _chosen(3), replace(PLAIN, label_smoothing=0.3), 3, None, rng
-    )["targets"]
-    torch.testing.assert_close(targets, torch.eye(3) * 0.7 + 0.1)
+    options = replace(PLAIN, label_smoothing=0.3)
+    batch = augment(_pictures(3), _chosen(3), options, 3, None, rng)
+    torch.testing.assert_close(batch["targets"], torch.eye(3))
+    torch.testing.assert_close(batch["smoothed"], torch.eye(3) * 0.7 + 0.1)
 
 
 def test_batches_are_made_faster_than_they_are_learnt():

@@ -260,7 +260,23 @@ def test_a_film_of_true_colours_hardly_flickers(
         rng.integers(0, 256, (21, 31, 3), dtype=np.uint8), (481, 321), interpolation=cv2.INTER_CUBIC
     )
     clip = benchmark.pan("it", photo, 5, 2.3)
-    change, chroma = benchmark.flicker(clip, lambda frame: frame)
+    change, chroma = benchmark.flicker(clip, lambda frame: rgb_to_lab_array(frame)[..., 1:])
     assert change < 0.05 * chroma
-    shaken, _ = benchmark.flicker(clip, lambda frame: np.roll(frame, int(rng.integers(3)), axis=2))
+    shaken, _ = benchmark.flicker(
+        clip, lambda frame: rgb_to_lab_array(np.roll(frame, int(rng.integers(3)), axis=2))[..., 1:]
+    )
     assert shaken > 5 * change
+
+
+def test_the_benchmark_looks_at_what_is_painted(
+    benchmark: ModuleType, rng: np.random.Generator
+) -> None:
+    (frame,) = pan(scene(rng), 1)
+    predict = nervous(rng, 0.0)
+    found = [
+        benchmark.painted(FilmPainter(predict, FilmPainting()), rounded=rounded)(frame)
+        for rounded in (False, True)
+    ]
+    assert found[0].shape == found[1].shape == (HEIGHT, WIDTH, 2)
+    shown = np.abs(found[0] - found[1]) < 0.6  # the rest lies beyond the gamut
+    assert shown.mean() > 0.6

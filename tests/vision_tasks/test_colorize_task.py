@@ -203,7 +203,7 @@ def test_bad_inputs_are_told_and_the_rest_is_done(trained: Trained, tmp_path: Pa
 def test_a_quarter_minute_on_cifar10_beats_grey_and_other_pictures_lightness() -> None:
     options = dataclasses.replace(SMALL, method="zhang", uniform=1.0, temperature=1.0)
     data = build_data(options, "cifar10", seed=0)
-    test = data.splits["test"].groups[0][:1000]
+    test = data.splits["test"].groups[0][::10]
     data.splits["test"] = dataclasses.replace(data.splits["test"], groups=(test,))  # type: ignore[index]
     model = fit(data, options, Learning(batch_size=64, learning_rate=8e-3), 15, 150)
     with torch.no_grad():

@@ -24,7 +24,7 @@ _SPEEDY = Learning(
     warmup=0.23,
     final=0.07,
     epochs=9.9,
-    average=0.9,
+    average=0.95,
 )
 _PLAIN = ClassifyOptions(
     label_smoothing=0.1, head_scale=1.0, head_bias=True, flip="random", shift=4
@@ -54,7 +54,7 @@ PRESETS = {
     ),
     "long": Preset(
         ClassifyOptions(backbone_options='{"widths": [128, 384, 384]}', shift=4),
-        replace(_SPEEDY, learning_rate=1.3, epochs=15),
+        replace(_SPEEDY, learning_rate=1.3, epochs=15, average=0.98),
         "cifar10",
     ),
     "resnet": Preset(

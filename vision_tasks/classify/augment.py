@@ -71,7 +71,7 @@ def augment(
         generator: of all that is random.
 
     Returns:
-        "pictures" uint8 (B, 3, crop, crop) and "targets" float32 (B, classes).
+        "pictures" uint8 (B, 3, crop, crop); "targets" and "smoothed" float32 (B, classes).
     """
     if options.zoom < 1:
         x = zoomed(pictures, chosen.indices, chosen.flipped, options, generator)
@@ -86,12 +86,12 @@ def augment(
     if options.cutout:
         x = cut_out(x, options.cutout, generator)
     targets = F.one_hot(chosen.labels, classes).float()
-    targets = (1 - options.label_smoothing) * targets + options.label_smoothing / classes
     if options.mixup:
         x, targets = mixed(x, targets, options.mixup, generator)
     if options.cutmix:
         x, targets = pasted(x, targets, options.cutmix, generator)
-    return {"pictures": x, "targets": targets}
+    smoothed = (1 - options.label_smoothing) * targets + options.label_smoothing / classes
+    return {"pictures": x, "targets": targets, "smoothed": smoothed}
 
 
 def shifted(

@@ -95,7 +95,7 @@ class Batches:
         return np.random.default_rng([self.seed, 3, epoch]).permutation(len(self.train.labels))
 
     def batch(self, step: int, size: int) -> Batch:
-        """ "pictures" uint8 (B, 3, crop, crop) and "targets" float32 (B, classes)."""
+        """ "pictures" uint8 (B, 3, crop, crop); "targets" and "smoothed" float32 (B, classes)."""
         epochs, places = np.divmod(step * size + np.arange(size), len(self.train.labels))
         indices = np.empty(size, dtype=np.int64)
         for epoch in np.unique(epochs):

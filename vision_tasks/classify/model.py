@@ -16,11 +16,16 @@ from ...errors import UsageError
 from ...tasks import Batch, Learning, Moment, TaskData
 from .options import ClassifyOptions
 
-WHITENED_PICTURES = 5_000
+WHITENED_PICTURES = 5_000  # that a whitening layer is computed from
+SHARPNESS_RATES = {"sgd": 0.05, "adamw": 0.01}  # learning rates, whatever that of the rest is
 
 
 class Classifier(nn.Module):
     """Scores of classes.
+
+    The scores' temperature (Guo et al. 2017, On Calibration of Modern Neural Networks) is learnt
+    beside the rest, on what the network says of its training batches before it learns from them;
+    it changes no prediction, only how sure of it the model is.
 
     Args:
         backbone: a CNN of the registry.
@@ -29,7 +34,8 @@ class Classifier(nn.Module):
 
     Attributes:
         backbone: the trunk.
-        head: its linear layer; the scores are its output times `scale`.
+        head: its linear layer; raw scores are its output times `scale`.
+        sharpness: logarithm of the factor that makes calibrated scores of raw ones.
     """
 
     def __init__(self, backbone: nn.Module, classes: int, options: ClassifyOptions):
@@ -40,25 +46,33 @@ class Classifier(nn.Module):
             classes,
             bias=options.head_bias,
         )
+        self.sharpness = nn.Parameter(torch.zeros(()))
         self.scale = options.head_scale
         self.shift_rate = options.shift_rate
         self.whitening_share = options.whitening_share
 
-    def forward(self, pictures: Tensor, progress: float = 0.0) -> Tensor:
+    def forward(self, pictures: Tensor, progress: float | None = None) -> Tensor:
         """Scores of a batch of pictures.
 
         Args:
             pictures: (B, 3, H, W), uint8 in 0..255 or float in [0, 1].
-            progress: share of training that is over.
+            progress: share of training that is over; None where nothing is learnt.
 
         Returns:
-            (B, classes), logits.
+            Calibrated logits (B, classes); with a progress raw and calibrated ones
+            (2, B, classes), of which the latter teach the sharpness alone.
         """
-        if self.training and progress >= self.whitening_share and is_whitening(self.backbone):
+        if progress is None:
+            return self._raw(pictures) * self.sharpness.exp()
+        if progress >= self.whitening_share and is_whitening(self.backbone):
             # Nothing below the first convolution learns any more: no gradient goes there.
             layer = first_layer(self.backbone)
             assert layer is not None and layer.bias is not None
             layer.bias.requires_grad_(False)
+        raw = self._raw(pictures).float()
+        return torch.stack([raw, raw.detach() * self.sharpness.exp()])
+
+    def _raw(self, pictures: Tensor) -> Tensor:
         return self.head(self.backbone(pictures)) * self.scale
 
 
@@ -98,33 +112,36 @@ def begin(model: nn.Module, data: TaskData) -> None:
 
 
 def loss(model: nn.Module, batch: Batch, moment: Moment) -> dict[str, Tensor]:
-    """Cross entropy to the targets, the batch's mean.
+    """Cross entropy to the smoothed targets; the sharpness learns from the plain ones.
 
     Args:
         model: a `Classifier`, perhaps wrapped.
-        batch: "pictures" uint8 (B, 3, H, W) and "targets" float32 (B, classes), which are
+        batch: "pictures" uint8 (B, 3, H, W); "targets" and "smoothed", float32 (B, classes), are
             probabilities.
         moment: of training.
 
     Returns:
-        "loss", and "accuracy" on the batch as it was augmented (0 to 1).
+        "loss", their sum, a mean over the batch; "accuracy" on it as it was augmented (0 to 1).
     """
-    scores = model(batch["pictures"], moment.progress).float()
+    raw, calibrated = model(batch["pictures"], moment.progress)
     targets = batch["targets"]
-    right = scores.argmax(1) == targets.argmax(1)
-    return {"loss": F.cross_entropy(scores, targets), "accuracy": right.float().mean()}
+    found = F.cross_entropy(raw, batch["smoothed"]) + F.cross_entropy(calibrated, targets)
+    right = raw.argmax(1) == targets.argmax(1)
+    return {"loss": found, "accuracy": right.float().mean()}
 
 
 def parameter_groups(model: nn.Module, learning: Learning) -> list[dict[str, Any]]:
     """Weights decay; biases and norms do not; shifts without scale learn `shift_rate` faster."""
     assert isinstance(model, Classifier)
     shifts = [m.bias for m in model.modules() if isinstance(m, ShiftNorm)]
-    apart = {id(p) for p in shifts}
+    apart = {id(p) for p in (*shifts, model.sharpness)}
     rest = [p for p in model.parameters() if p.requires_grad and id(p) not in apart]
     rate = model.shift_rate
+    sharpness_rate = SHARPNESS_RATES[learning.optimizer] / learning.learning_rate
     return [
         {"params": [p for p in rest if p.ndim > 1], "weight_decay": learning.weight_decay},
         {"params": [p for p in rest if p.ndim <= 1], "weight_decay": 0.0},
         # Divided, so that a step shrinks them as much as the weights.
         {"params": shifts, "weight_decay": learning.weight_decay / rate, "lr": rate},
+        {"params": [model.sharpness], "weight_decay": 0.0, "lr": sharpness_rate},
     ]

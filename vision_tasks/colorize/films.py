@@ -15,12 +15,15 @@ import cv2
 import numpy as np
 
 from ...datasets.films import FilmReader, FilmWriter
+from ...datasets.pictures import resize
 from ...errors import UsageError
 from .paint_upsample import paint
 from .photos import MULTIPLE, Predict, predicted_colour, small_lightness
 
 AGREEMENT = 6.0
 """Steps of lightness between a pixel and where the flow says it was, at which trust is 1/e."""
+MOTION_SCALE = 2
+"""Motion is found at a side this many times as long as colour is."""
 CUT = 0.5
 """Mean trust below which a frame begins a new scene."""
 
@@ -30,7 +33,7 @@ class FilmPainting:
     """How a film is coloured.
 
     Attributes:
-        side: longer side, in pixels, at which colour and motion are found.
+        side: longer side, in pixels, at which colour is predicted.
         saturation: factor on a* and b*.
         memory: frames that a colour is averaged over; 0 colours every frame for itself.
     """
@@ -53,12 +56,14 @@ class _Past:
 
     Attributes:
         guide: lightness float32 (h, w).
+        detail: lightness uint8 at the size at which motion is found.
         ab: averaged colour float32 (h, w, 2).
         chroma: averaged chroma of the predictions float32 (h, w).
         frames: over how many frames each pixel is averaged, float32 (h, w).
     """
 
     guide: np.ndarray
+    detail: np.ndarray
     ab: np.ndarray
     chroma: np.ndarray
     frames: np.ndarray
@@ -76,20 +81,25 @@ class FilmPainter:
         self.painting = painting
         self.cuts = 0
         self._past: _Past | None = None
-        self._flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+        self._flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
 
     def __call__(self, rgb: np.ndarray) -> np.ndarray:
         """Colours the next frame, RGB uint8 (H, W, 3); its own colours are not used."""
-        guide = small_lightness(rgb, self.painting.side)
-        ab = self._steady(guide, predicted_colour(guide, self.predict))
-        return paint(rgb, guide, ab * np.float32(self.painting.saturation))
+        return paint(rgb, *self.small_colour(rgb))
 
-    def _steady(self, guide: np.ndarray, new: np.ndarray) -> np.ndarray:
+    def small_colour(self, rgb: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """What the next frame is painted with: lightness (h, w) and colour (h, w, 2), float32."""
+        guide = small_lightness(rgb, self.painting.side)
+        ab = predicted_colour(guide, self.predict)
+        if self.painting.memory:
+            detail = small_lightness(rgb, MOTION_SCALE * self.painting.side)
+            ab = self._steady(guide, (detail * np.float32(2.55)).astype(np.uint8), ab)
+        return guide, ab * np.float32(self.painting.saturation)
+
+    def _steady(self, guide: np.ndarray, detail: np.ndarray, new: np.ndarray) -> np.ndarray:
         """The new prediction, averaged with what came along the flow."""
-        if not self.painting.memory:
-            return new
         chroma = np.hypot(new[..., 0], new[..., 1])
-        past, trust = self._moved(guide)
+        past, trust = self._moved(guide, detail)
         if past is not None:
             kept = past.frames * trust
             share = 1 / (kept + 1)
@@ -98,37 +108,35 @@ class FilmPainter:
             frames = np.minimum(kept + 1, np.float32(self.painting.memory))
         else:
             ab, frames = new, np.ones_like(guide)
-        self._past = _Past(guide, ab, chroma, frames)
+        self._past = _Past(guide, detail, ab, chroma, frames)
         mean = np.hypot(ab[..., 0], ab[..., 1]).mean()
         return ab * (chroma.mean() / max(mean, np.float32(1e-6)))
 
-    def _moved(self, guide: np.ndarray) -> tuple[_Past | None, np.ndarray]:
+    def _moved(self, guide: np.ndarray, detail: np.ndarray) -> tuple[_Past | None, np.ndarray]:
         """The past brought to this frame's places, and the trust in it; None where a scene begins.
 
         The trust is float32 (h, w) in [0, 1].
         """
         past = self._past
-        if past is None or past.guide.shape != guide.shape:
-            return None, np.zeros_like(guide)
-        was, now = _bytes(past.guide), _bytes(guide)
-        flow = self._flow.calc(now, was, None)  # type: ignore[call-overload]  # makes its own
+        none = np.zeros_like(guide)
+        if past is None or past.guide.shape != guide.shape or past.detail.shape != detail.shape:
+            return None, none
+        flow = self._flow.calc(detail, past.detail, None)  # type: ignore[call-overload]  # as told
+        height, width = guide.shape
+        flow = resize(flow, height, width)
         rows, columns = np.indices(guide.shape, np.float32)
-        x, y = columns + flow[..., 0], rows + flow[..., 1]
-        stacked = np.dstack([past.guide, past.ab, past.chroma])
+        x = columns + flow[..., 0] * np.float32(width / detail.shape[1])
+        y = rows + flow[..., 1] * np.float32(height / detail.shape[0])
+        stacked = np.dstack([past.guide, past.chroma, past.frames])
         moved = cv2.remap(stacked, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        frames = cv2.remap(past.frames, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        ab = cv2.remap(past.ab, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         # A pixel or two of error in the flow must not count where lightness is rough.
-        trust = np.exp(-((cv2.blur(moved[..., 0] - guide, (3, 3)) / np.float32(AGREEMENT)) ** 2))
-        inside = (x > -1) & (x < guide.shape[1]) & (y > -1) & (y < guide.shape[0])
-        trust *= inside
+        off = cv2.blur(moved[..., 0] - guide, (3, 3)) / np.float32(AGREEMENT)
+        trust = np.exp(-off * off) * ((x > -1) & (x < width) & (y > -1) & (y < height))
         if trust.mean() < CUT:
             self.cuts += 1
-            return None, np.zeros_like(guide)
-        return _Past(moved[..., 0], moved[..., 1:3], moved[..., 3], frames), trust
-
-
-def _bytes(guide: np.ndarray) -> np.ndarray:
-    return (guide * np.float32(2.55)).astype(np.uint8)
+            return None, none
+        return _Past(moved[..., 0], detail, ab, moved[..., 1], moved[..., 2]), trust
 
 
 def colour_film(

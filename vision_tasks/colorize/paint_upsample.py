@@ -57,12 +57,23 @@ def paint(rgb: np.ndarray, guide: np.ndarray, ab: np.ndarray) -> np.ndarray:
         RGB uint8 (H, W, 3) of the same lightness.
     """
     painted = np.empty_like(rgb)
-    lines = guided_lines(guide, ab)
-    for rows, strip in _enlarged(lines, *rgb.shape[:2]):
-        bright = lightness(rgb[rows])
-        colour = bright[..., None] * strip[..., :2] + strip[..., 2:]
+    for rows, bright, colour in _strips(rgb, guide, ab):
         painted[rows] = with_colour(bright, colour)
     return painted
+
+
+def full_colour(rgb: np.ndarray, guide: np.ndarray, ab: np.ndarray) -> np.ndarray:
+    """The colour that `paint` puts on: float32 (H, W, 2), before it is fitted into the gamut."""
+    return np.concatenate([colour for _, _, colour in _strips(rgb, guide, ab)])
+
+
+def _strips(
+    rgb: np.ndarray, guide: np.ndarray, ab: np.ndarray
+) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
+    """Rows of the picture, their lightness (n, W) and their colour (n, W, 2)."""
+    for rows, lines in _enlarged(guided_lines(guide, ab), *rgb.shape[:2]):
+        bright = lightness(rgb[rows])
+        yield rows, bright, bright[..., None] * lines[..., :2] + lines[..., 2:]
 
 
 def _enlarged(lines: np.ndarray, height: int, width: int) -> Iterator[tuple[slice, np.ndarray]]:

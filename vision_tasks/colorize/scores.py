@@ -90,9 +90,9 @@ def joined(parts: Sequence[PictureScores]) -> PictureScores:
 
 
 def balancing(counts: Tensor) -> Tensor:
-    """Pixels nearest to each bin (313,) -> the weight 1 / p of each, scaled to at most 1."""
+    """Pixels nearest to each bin (313,) -> the weight 1 / p of each, with a mean of 1."""
     prior = smoothed(counts)
-    return (prior.min() / prior).float()
+    return (1 / (len(prior) * prior.clamp_min(1e-12))).float()
 
 
 def figures(scores: PictureScores) -> Mapping[str, Callable[[np.ndarray], float]]:
