@@ -80,6 +80,33 @@ def test_the_learnt_sharpness_is_the_one_of_least_cross_entropy(rng):
         assert error(model(batch["pictures"])) < 0.03 < 0.1 < error(logits / 3)
 
 
+def test_a_network_that_is_sure_and_wrong_at_first_does_not_blunt_the_scores_for_ever():
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.randint(0, 4, (256,), generator=generator)
+    noise = torch.randn(256, 4, generator=generator)
+    model = _model()
+    batch = {"pictures": torch.zeros(1), "targets": F.one_hot(labels, 4).float()}
+    batch["smoothed"] = batch["targets"]
+    optimizer = torch.optim.SGD([model.sharpness], lr=0.05, momentum=0.9, nesterov=True)
+    for step in range(300):
+        # Chance and large numbers at first, then as right as it says it is.
+        raw = 100 * noise if step < 10 else noise + 2.5 * batch["targets"]
+        model._raw = lambda _, raw=raw: raw
+        TASK.loss(model, batch, _moment())["loss"].backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    assert 1.5 < model.sharpness.exp().item() < 4
+
+
+def test_the_reported_loss_is_that_of_the_raw_scores():
+    model, batch = _model().train(), _batch()
+    with torch.no_grad():
+        model.sharpness.fill_(2.0)
+        found = TASK.loss(model, batch, _moment())["loss"]
+        want = F.cross_entropy(_model().train()._raw(batch["pictures"]), batch["smoothed"])
+    torch.testing.assert_close(found, want)
+
+
 def test_the_whitening_bias_learns_at_first_only():
     model = _model().train()
     bias = first_layer(model.backbone).bias

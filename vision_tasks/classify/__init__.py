@@ -36,7 +36,8 @@ PRESETS = {
         replace(
             _PLAIN,
             backbone="alexnet",
-            backbone_options='{"width": 0.5, "hidden": 1024}',
+            # Response norm learns too slowly for a quarter of an hour: 43 % after an epoch to 59 %.
+            backbone_options='{"width": 0.5, "hidden": 1024, "dropout": 0.3, "norm": "batch"}',
             label_smoothing=0.0,
             shift=2,
             pca_colour=0.1,
@@ -45,7 +46,7 @@ PRESETS = {
         Learning(
             batch_size=128,
             optimizer="sgd",
-            learning_rate=0.02,
+            learning_rate=0.05,
             momentum=0.9,
             weight_decay=5e-4,
             epochs=20,

@@ -17,6 +17,7 @@ from ...tasks import Batch, Learning, Moment, TaskData
 from .options import ClassifyOptions
 
 WHITENED_PICTURES = 5_000  # that a whitening layer is computed from
+STEEPEST = 0.2  # gradient that the sharpness learns from
 SHARPNESS_RATES = {"sgd": 0.05, "adamw": 0.01}  # learning rates, whatever that of the rest is
 
 
@@ -112,7 +113,7 @@ def begin(model: nn.Module, data: TaskData) -> None:
 
 
 def loss(model: nn.Module, batch: Batch, moment: Moment) -> dict[str, Tensor]:
-    """Cross entropy to the smoothed targets; the sharpness learns from the plain ones.
+    """Cross entropy of raw scores to the smoothed targets; the sharpness learns from plain ones.
 
     Args:
         model: a `Classifier`, perhaps wrapped.
@@ -121,13 +122,26 @@ def loss(model: nn.Module, batch: Batch, moment: Moment) -> dict[str, Tensor]:
         moment: of training.
 
     Returns:
-        "loss", their sum, a mean over the batch; "accuracy" on it as it was augmented (0 to 1).
+        "loss", the former, a mean over the batch; "accuracy" on it as it was augmented (0 to 1).
     """
     raw, calibrated = model(batch["pictures"], moment.progress)
     targets = batch["targets"]
-    found = F.cross_entropy(raw, batch["smoothed"]) + F.cross_entropy(calibrated, targets)
+    found = F.cross_entropy(raw, batch["smoothed"]) + _teaching(calibrated, targets)
     right = raw.argmax(1) == targets.argmax(1)
     return {"loss": found, "accuracy": right.float().mean()}
+
+
+def _teaching(calibrated: Tensor, targets: Tensor) -> Tensor:
+    """Zero, with the gradient of the calibrated scores' cross entropy for the sharpness, clipped.
+
+    Untrained networks may be wrong and very sure: one step of that gradient would blunt the
+    scores so much that none of the later ones could sharpen them again.
+    """
+    with torch.no_grad():
+        slope = ((calibrated.softmax(1) - targets) * calibrated).sum(1).mean()
+        share = (STEEPEST / slope.abs().clamp_min(1e-12)).clamp_max(1.0)
+    found = F.cross_entropy(calibrated, targets)
+    return share * (found - found.detach())
 
 
 def parameter_groups(model: nn.Module, learning: Learning) -> list[dict[str, Any]]:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from ...tasks import Batch, Moment, TaskData
     from .options import DetectOptions
 
-BOXES = 200
+BOXES = 100
 """K, boxes predicted for a picture"""
 ALPHA = 0.3
 """weight of the distance of boxes against their confidences"""
@@ -43,9 +43,9 @@ CROP = 32
 """side of the pictures that the second network sees"""
 CONTEXT = 1.3
 """side of what it sees against the box"""
-CROPS = 32
+CROPS = 24
 """crops that it learns from in a training picture"""
-CLASSIFIED = 120
+CLASSIFIED = 100
 """boxes of a picture, the surest, that it looks at"""
 CERTAIN, BACKGROUND = 0.5, 0.35
 """overlap with an object from which a crop shows it, and below which it does not"""
@@ -118,7 +118,7 @@ class MultiBox(nn.Module):
 class CropClassifier(nn.Module):
     """The second network: (N, 3, S, S) float in [0, 1] -> logits (N, classes + 1)."""
 
-    def __init__(self, classes: int, width: int = 32):
+    def __init__(self, classes: int, width: int = 24):
         super().__init__()
         self.features = nn.Sequential(
             *_conv(3, width, 3),
