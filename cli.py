@@ -25,9 +25,8 @@ usage: eightbit COMMAND ...
 
 Deep Q-learning from pixels on Atari, and one registry of backbones.
 
-  train GAME      learn a game from pixels, or any environment as gym:<id>
-  train TASK      learn an application from data, like classify
-  run TASK RUN INPUT...   use what was learnt on files
+  train GAME      learn a game from pixels, any environment as gym:<id>, or a task like classify
+  run TASK        use what a task's run learnt on files
   evaluate RUN    score a run by a protocol of the literature, beside its controls
   watch RUN       let a run play: a video, or a window; samples of a task
   play GAME       play a game yourself, or beside a run

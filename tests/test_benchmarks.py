@@ -134,7 +134,7 @@ def test_a_rate_is_the_amount_by_the_seconds_it_took(measure: ModuleType) -> Non
 
 
 def test_make_bench_runs_every_benchmark() -> None:
-    # They take an hour or more, measure nothing, or need a GPU.
+    # They take an hour or more, measure nothing, or need a GPU or runs of tasks.
     other = {
         "measure",
         "cleanrl",
@@ -144,6 +144,9 @@ def test_make_bench_runs_every_benchmark() -> None:
         "gpu",
         "gpu_training",
         "time_to_score",
+        "film_flicker",
+        "colour_accuracy",
+        "transfer",
     }
     found = {path.stem for path in BENCHMARKS.glob("*.py")} - other
     assert found == set(SCRIPTS)

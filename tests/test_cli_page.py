@@ -23,6 +23,7 @@ from eightbit.agents.presets import PQN_PRESETS
 from eightbit.arguments import options_of, peek, whole, with_value
 from eightbit.backbones import list_backbones
 from eightbit.cli import COMMANDS, TrainFolders, WhichExport, WhichVideo, main
+from eightbit.datasets import DATASETS
 from eightbit.envs.games import list_games
 from eightbit.envs.options import Protocol
 from eightbit.errors import UsageError
@@ -33,6 +34,7 @@ from eightbit.evaluate.play import PlaySettings
 from eightbit.evaluate.report import EvaluationSettings
 from eightbit.evaluate.table import TableSettings
 from eightbit.evaluate.watch import WatchSettings
+from eightbit.tasks import task_names
 from eightbit.train import session
 from eightbit.train.session import RunRequest
 from eightbit.train.sweep import SweepSettings
@@ -151,8 +153,10 @@ def test_lists_name_everything_that_is_registered(capsys):
         for preset in AGENTS[name].presets:
             assert preset in agents and f"{name} --preset {preset}\n" in presets
     assert "    learning_rate = 0.00025  (0.0002 in fast)\n" in presets
-    assert "no tasks yet" in shown(capsys, "list", "tasks")
-    assert "no data sets yet" in shown(capsys, "list", "data")
+    tasks, data = shown(capsys, "list", "tasks"), shown(capsys, "list", "data")
+    assert all(f"\n{name}  " in f"\n{tasks}" for name in task_names())
+    assert all(f"\n{name}  " in f"\n{data}" for name in DATASETS)
+    assert "classify --preset alexnet\n" in presets
     assert "{games,agents,backbones,presets,tasks,data}" in shown(capsys, "list", "--help")
 
 

@@ -105,7 +105,9 @@ def _plain_nms(
 
 
 @given(
-    st.lists(st.tuples(box, st.sampled_from([0.1, 0.25, 0.5, 0.9]), st.integers(0, 2)), max_size=14),
+    st.lists(
+        st.tuples(box, st.sampled_from([0.1, 0.25, 0.5, 0.9]), st.integers(0, 2)), max_size=14
+    ),
     st.sampled_from([0.0, 0.3, 0.45, 0.71, 1.0]),
     st.integers(0, 15),
 )

@@ -70,7 +70,7 @@ def test_boxes_stay_around_their_rectangles(seed: int, standing: bool) -> None:
     red = (got.picture[..., 0].astype(int) - got.picture[..., 1]) > 127
     white = got.picture.min(-1) > 160
     for box, label in zip(got.boxes, got.labels, strict=True):
-        assert 0 <= box.min() and box[2] <= size[1] and box[3] <= size[0]
+        assert box.min() >= 0 and box[2] <= size[1] and box[3] <= size[0]
         assert np.abs(np.array(_extent((white, red)[label])) - box).max() <= 1.01
 
 
@@ -89,7 +89,9 @@ def test_a_mosaic_shows_parts_of_four_pictures() -> None:
     examples = []
     for value in (10, 60, 110, 160):
         picture = np.full((60, 80, 3), value, np.uint8)
-        examples.append(Example(picture, np.array([[0.0, 0, 80, 60]], np.float32), np.array([value])))
+        examples.append(
+            Example(picture, np.array([[0.0, 0, 80, 60]], np.float32), np.array([value]))
+        )
     got = augmented(examples, (60, 80), STILL, np.random.default_rng(0))
     assert np.unique(got.picture).tolist() == [10, 60, 110, 160]
     for box, label in zip(got.boxes, got.labels, strict=True):

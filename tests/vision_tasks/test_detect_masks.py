@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +13,7 @@ import torch
 from eightbit.tasks import Moment
 from eightbit.vision_tasks.detect import masks
 from eightbit.vision_tasks.detect.boxes import iou
+from eightbit.vision_tasks.detect.data import Batches, build_data
 from eightbit.vision_tasks.detect.options import DetectOptions
 
 OPTIONS = DetectOptions(method="masks", backbone_options='{"width": 8}')
@@ -211,3 +216,52 @@ def test_the_loss_falls_with_a_step(network: masks.Masks, most: int) -> None:
         optimizer.step()
         losses.append(float(found.detach()))
     assert losses[2] < losses[0]
+
+
+# ---------------------------------------------------------------------------------- real cells
+
+
+BCCD = Path(os.environ.get("EIGHTBIT_DATA", "/nowhere")) / "bccd"
+
+
+@pytest.mark.skipif(not BCCD.is_dir(), reason="set EIGHTBIT_DATA to a folder that holds bccd")
+def test_seconds_on_cells_beat_constant_masks() -> None:
+    options = replace(OPTIONS, size=128, mosaic=0.0, zoom=1.2)
+    data = build_data(options, "bccd", 0)
+    size = data.facts["height"], data.facts["width"]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = masks.build(options, data.facts)
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = 0.3  # running means keep up with few steps
+    optimizer = torch.optim.AdamW(network.parameters(), lr=2e-3)
+    steps = 45
+    weight, covered = torch.zeros(3, 5), torch.zeros(3, 5)
+    for step in range(steps):
+        for group in optimizer.param_groups:
+            group["lr"] = 2e-3 * min((step + 1) / 5, 1 - step / steps)
+        batch = data.batch(step, 8)
+        moment = Moment(step, step / steps, torch.Generator().manual_seed(step))
+        found = masks.loss(network, batch, moment)["loss"]
+        optimizer.zero_grad()
+        found.backward()
+        optimizer.step()
+        generator = torch.Generator().manual_seed(step)
+        windows = masks.sample_windows(batch["boxes"], batch["labels"], size, generator)
+        wanted = masks.target_masks(windows, batch["boxes"], batch["labels"], 3)
+        share = wanted + masks.ZERO_WEIGHT
+        weight += share.sum((0, 1, 4, 5))
+        covered += (share * wanted).sum((0, 1, 4, 5))
+    plain = replace(options, turns="none", zoom=1.0, colour=0.0)
+    test = Batches(data.splits["test"], size, plain, 0)(0, 24)
+    windows = masks.sample_windows(test["boxes"], test["labels"], size, torch.Generator())
+    wanted = masks.target_masks(windows, test["boxes"], test["labels"], 3)
+    network.eval()
+    with torch.no_grad():
+        drawn = network(test["pictures"], windows)["masks"]
+        exchanged = network(test["pictures"].roll(1, dims=0), windows)["masks"]
+    best = (covered / weight)[:, :, None, None].expand_as(wanted)  # of all constants, in training
+    error = masks.weighted_error(drawn, wanted)
+    others = [masks.weighted_error(drawing, wanted) for drawing in (best, exchanged)]
+    assert error < 0.85 * min(others)

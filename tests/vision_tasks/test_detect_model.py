@@ -91,9 +91,7 @@ def _plain_assignment(
     wanted: dict[int, list[int]] = {}
     for i in range(len(true_boxes)):
         x1, y1, x2, y2 = true_boxes[i].tolist()
-        inside = [
-            p for p, (x, y, _) in enumerate(places.tolist()) if x1 < x < x2 and y1 < y < y2
-        ]
+        inside = [p for p, (x, y, _) in enumerate(places.tolist()) if x1 < x < x2 and y1 < y < y2]
         fitness = {
             p: float(scores[p, labels[i]] ** SCORE_POWER * overlaps[i, p] ** OVERLAP_POWER)
             for p in inside
@@ -186,7 +184,8 @@ def test_some_steps_fit_a_picture_and_find_its_objects() -> None:
 def test_pictures_of_any_size_come_back_in_their_own_pixels(rng: np.random.Generator) -> None:
     model = _model().eval()
     pictures = [
-        rng.integers(0, 256, shape, dtype=np.uint8) for shape in ((64, 96, 3), (30, 200, 3), (7, 5, 3))
+        rng.integers(0, 256, shape, dtype=np.uint8)
+        for shape in ((64, 96, 3), (30, 200, 3), (7, 5, 3))
     ]
     together = detect_pictures(model, pictures, 0.0, 0.5, 20)
     for picture, found in zip(pictures, together, strict=True):
@@ -200,7 +199,9 @@ def test_pictures_of_any_size_come_back_in_their_own_pixels(rng: np.random.Gener
 
 
 def test_selection_drops_low_scores_empty_boxes_and_overlaps() -> None:
-    boxes = torch.tensor([[0.0, 0, 9, 9], [0, 0, 9, 8], [0, 0, 9, 9], [5, 5, 5, 9], [20, 20, 30, 30]])
+    boxes = torch.tensor(
+        [[0.0, 0, 9, 9], [0, 0, 9, 8], [0, 0, 9, 9], [5, 5, 5, 9], [20, 20, 30, 30]]
+    )
     scores, labels = torch.tensor([0.9, 0.8, 0.7, 0.95, 0.1]), torch.tensor([0, 0, 1, 0, 0])
     kept = select(Detections(boxes, scores, labels), 0.2, 0.5, 10)
     assert kept.scores.tolist() == pytest.approx([0.9, 0.7])

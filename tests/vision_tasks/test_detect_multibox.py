@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +20,7 @@ from eightbit.errors import DataError
 from eightbit.tasks import Moment, TaskData
 from eightbit.vision_tasks.detect import multibox
 from eightbit.vision_tasks.detect.boxes import iou_matrix
+from eightbit.vision_tasks.detect.data import Batches, build_data
 from eightbit.vision_tasks.detect.options import DetectOptions
 from eightbit.vision_tasks.detect.priors import cluster, match
 
@@ -97,7 +101,9 @@ def test_priors_come_from_training_batches(network: multibox.MultiBox) -> None:
 
     multibox.begin(network, TaskData(FACTS, 16, batch, {}))
     sides = network.priors[:, 2:] - network.priors[:, :2]
-    assert torch.allclose(sides, torch.tensor([30 / 128, 30 / 96]).expand(200, 2), atol=1e-4)
+    assert torch.allclose(
+        sides, torch.tensor([30 / 128, 30 / 96]).expand(multibox.BOXES, 2), atol=1e-4
+    )
     assert network.priors.max() <= 1 and (network.spread > 0).all() and network.spread.max() < 0.1
     with pytest.raises(DataError, match="no training picture has a box"):
         empty = {"boxes": torch.zeros(1, 0, 4), "labels": torch.zeros(1, 0, dtype=torch.int64)}
@@ -208,3 +214,99 @@ def test_other_trunks_fit(options: DetectOptions) -> None:
     with torch.no_grad():
         raw = network(torch.zeros(1, 3, 96, 128, dtype=torch.uint8))
     assert raw["boxes"].shape == (1, multibox.CLASSIFIED, 4)
+
+
+# ---------------------------------------------------------------------------------- real cells
+
+
+BCCD = Path(os.environ.get("EIGHTBIT_DATA", "/nowhere")) / "bccd"
+needs_bccd = pytest.mark.skipif(
+    not BCCD.is_dir(), reason="set EIGHTBIT_DATA to a folder that holds bccd"
+)
+SMALL = DetectOptions(
+    method="multibox", size=128, mosaic=0.0, zoom=1.2, backbone_options='{"width": 8}'
+)
+
+
+def trained_on_cells(steps: int, rate: float) -> tuple[multibox.MultiBox, TaskData]:
+    data = build_data(SMALL, "bccd", 0)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = multibox.build(SMALL, data.facts)
+    multibox.begin(network, data)
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = max(0.1, 12 / steps)  # running means keep up with few steps
+    optimizer = torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=0.05)
+    for step in range(steps):
+        for group in optimizer.param_groups:
+            group["lr"] = rate * min((step + 1) / 5, 1 - step / steps)
+        found = multibox.loss(network, data.batch(step, 8), moment(step))
+        optimizer.zero_grad()
+        found["loss"].backward()
+        optimizer.step()
+    return network.eval(), data
+
+
+def constant_losses(
+    network: multibox.MultiBox, data: TaskData, test: dict[str, torch.Tensor]
+) -> dict[str, float]:
+    """Parts of the loss on the test batch of what looks at no picture, but knows training boxes."""
+    sides = torch.tensor([network.size[1], network.size[0]] * 2)
+    times = torch.ones(multibox.BOXES)
+    shown = torch.ones(4)
+    pictures = 2
+    for step in range(30):
+        batch = data.batch(step, 8)
+        _, _, columns, _ = multibox.matched(batch["boxes"] / sides, batch["labels"], network)
+        times += torch.bincount(columns, minlength=multibox.BOXES)
+        pictures += 8
+        _, targets = multibox.sample_windows(
+            batch["boxes"], batch["labels"], 3, moment(step).generator
+        )
+        shown += torch.bincount(targets[targets >= 0], minlength=4)
+    wanted, rows, columns, count = multibox.matched(test["boxes"] / sides, test["labels"], network)
+    away = (network.priors[columns] - wanted) / network.spread
+    present = torch.zeros(len(test["labels"]), multibox.BOXES)
+    present[rows, columns] = 1
+    often = (times / pictures).expand_as(present)
+    _, targets = multibox.sample_windows(test["boxes"], test["labels"], 3, moment().generator)
+    surprise = -(shown / shown.sum()).log()
+    return {
+        "distance": float(away.square().sum()) / 2 / count,
+        "confidence": float(F.binary_cross_entropy(often, present, reduction="sum")) / count,
+        "class": float(surprise[targets[targets >= 0]].mean()),
+    }
+
+
+def held_out(data: TaskData, count: int) -> dict[str, torch.Tensor]:
+    plain = replace(SMALL, turns="none", zoom=1.0, colour=0.0)
+    size = data.facts["height"], data.facts["width"]
+    return dict(Batches(data.splits["test"], size, plain, 0)(0, count))
+
+
+def losses(network: multibox.MultiBox, batch: dict[str, torch.Tensor]) -> dict[str, float]:
+    with torch.no_grad():
+        return {name: float(v) for name, v in multibox.loss(network, batch, moment()).items()}
+
+
+@needs_bccd
+def test_seconds_on_cells_beat_what_looks_at_no_picture() -> None:
+    network, data = trained_on_cells(45, 2e-3)
+    test = held_out(data, 24)
+    found, constant = losses(network, test), constant_losses(network, data, test)
+    assert found["class"] < 0.8 * constant["class"]
+    constant_loss = 0.3 * constant["distance"] + constant["confidence"] + constant["class"]
+    assert found["loss"] < constant_loss
+    exchanged = {**test, "pictures": test["pictures"].roll(1, dims=0)}
+    assert losses(network, exchanged)["loss"] > found["loss"]
+
+
+@needs_bccd
+@pytest.mark.long
+def test_a_minute_on_cells_finds_boxes() -> None:
+    network, data = trained_on_cells(400, 1e-3)
+    test = held_out(data, 72)
+    found, constant = losses(network, test), constant_losses(network, data, test)
+    for part in ("distance", "confidence", "class"):
+        assert found[part] < constant[part], (part, found, constant)

@@ -48,7 +48,6 @@ def assign(
         true_labels: int64 (B, M), -1 where there is no object.
     """
     batch, count = true_labels.shape
-    classes = scores.shape[-1]
     if count == 0:
         none = torch.zeros(batch, len(places), dtype=torch.bool, device=scores.device)
         return Assigned(none, torch.zeros_like(boxes), torch.zeros_like(scores))
@@ -65,7 +64,9 @@ def assign(
     best = alignment.topk(min(TOP, len(places)), dim=-1).indices
     taken = torch.zeros_like(inside).scatter_(-1, best, True) & inside
     contested = taken.sum(1, keepdim=True) > 1
-    preferred = torch.zeros_like(taken).scatter_(1, (overlaps * taken).argmax(1, keepdim=True), True)
+    preferred = torch.zeros_like(taken).scatter_(
+        1, (overlaps * taken).argmax(1, keepdim=True), True
+    )
     taken &= ~contested | preferred
 
     matched = taken.any(1)

@@ -35,7 +35,9 @@ def letterbox(picture: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, F
     place = fit(height, width, size)
     inner = max(1, round(width * place.scale)), max(1, round(height * place.scale))
     flags = cv2.INTER_AREA if place.scale < 1 else cv2.INTER_CUBIC
-    scaled = picture if inner == (width, height) else cv2.resize(picture, inner, interpolation=flags)
+    scaled = (
+        picture if inner == (width, height) else cv2.resize(picture, inner, interpolation=flags)
+    )
     if inner == size[::-1]:
         return np.ascontiguousarray(scaled), place
     canvas = np.full((*size, 3), GREY, np.uint8)

@@ -212,9 +212,7 @@ def measure(model: nn.Module, data: TaskData, split: Split, control: Control) ->
     return Outcome(values, len(truth), details, pictures)
 
 
-def _metric(
-    matches: Sequence[ClassMatches], thresholds: slice
-) -> Callable[[np.ndarray], float]:
+def _metric(matches: Sequence[ClassMatches], thresholds: slice) -> Callable[[np.ndarray], float]:
     return lambda pictures: mean_precision(matches, pictures, thresholds)
 
 
@@ -275,9 +273,7 @@ def detect_split(model: nn.Module, pictures: Sequence[BoxedPicture]) -> list[Det
     return found
 
 
-def exchanged(
-    found: Sequence[Detections], shapes: Sequence[tuple[int, int]]
-) -> list[Detections]:
+def exchanged(found: Sequence[Detections], shapes: Sequence[tuple[int, int]]) -> list[Detections]:
     """What was found in the picture half the split further on, stretched to this one's shape."""
     count = len(found)
     result = []
