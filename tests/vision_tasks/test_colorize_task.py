@@ -72,9 +72,7 @@ def test_every_picture_is_shown_once_an_epoch(folder: Path) -> None:
     assert list(order(0)) != list(order(1))
 
 
-@pytest.mark.parametrize(
-    ("test_size", "shape"), [(0, (32, 32)), (32, (32, 40)), (64, (64, 80))]
-)
+@pytest.mark.parametrize(("test_size", "shape"), [(0, (32, 32)), (32, (32, 40)), (64, (64, 80))])
 def test_scored_pictures_are_squares_or_whole(test_size: int, shape: tuple[int, int]) -> None:
     rgb = np.zeros((40, 48, 3), np.uint8)
     options = dataclasses.replace(SMALL, test_size=test_size)
