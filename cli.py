@@ -409,7 +409,6 @@ def _list_presets() -> None:
             changed = {k: v for k, v in dataclasses.asdict(options).items() if v != before[k]}
             for option, value in changed.items():
                 print(f"    {option} = {value}  ({before[option]} in {first})")
-    cli_tasks.list_task_presets()
 
 
 def _list_backbones() -> None:

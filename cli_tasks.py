@@ -119,7 +119,7 @@ def train(name: str, given: list[str]) -> int:
 
 def _preset(task: Task, name: str) -> Preset:
     if name not in task.presets:
-        raise UnknownNameError("preset", name, task.presets, "eightbit list presets")
+        raise UnknownNameError("preset", name, task.presets, "eightbit list tasks")
     return task.presets[name]
 
 
@@ -171,25 +171,17 @@ def watch(given: list[str]) -> int:
 
 
 def list_tasks() -> None:
-    """Prints every task with its presets."""
+    """Prints every task, and what each of its presets changes in the first one."""
     for name in task_names():
         task = load_task(name)
-        print(f"{name}  {task.description}; presets {', '.join(task.presets)}")
-
-
-def list_task_presets() -> None:
-    """Prints what each preset of a task changes in its first one."""
-    for name in task_names():
-        presets = load_task(name).presets
-        first = next(iter(presets))
-        usual = _flat(presets[first])
-        for preset, one in presets.items():
-            print(f"{name} --preset {preset}")
-            if preset == first:
-                print(f"    the default: 'eightbit train {name} --help' shows all options")
-            changed = {key: value for key, value in _flat(one).items() if value != usual[key]}
-            for option, value in changed.items():
-                print(f"    {option} = {value}  ({usual[option]} in {first})")
+        print(f"{name}  {task.description}")
+        first, *others = task.presets
+        usual = _flat(task.presets[first])
+        print(f"    --preset {first}: the default, from {usual['data']}")
+        for preset in others:
+            changed = {k: v for k, v in _flat(task.presets[preset]).items() if v != usual[k]}
+            told = ", ".join(f"{option} = {value}" for option, value in changed.items())
+            print(f"    --preset {preset}: {told}")
 
 
 def _flat(preset: Preset) -> dict[str, Any]:

@@ -66,16 +66,12 @@ def main() -> None:
     assert test is not None
     step = len(test.labels) // told.pictures
     truth, labels = test.pictures[::step], test.labels[::step].numpy()
-    lab = rgb_to_lab(truth)
-    grey = (truth.float().mul(0) + lightness_grey(lab[:, :1])).round().to(torch.uint8)
-    hits = {
-        "true colour": right(classifier, truth, labels),
-        "grey": right(classifier, grey, labels),
-    }
+    shown = {"true colour": truth, "grey": of_lightness(rgb_to_lab(truth)[:, :1])}
+    hits = {name: right(classifier, pictures, labels) for name, pictures in shown.items()}
     rows: list[dict[str, Any]] = [
         {"pictures": name, "accuracy": float(hit.mean())} for name, hit in hits.items()
     ]
-    rows[1] |= colour_figures(grey, truth)
+    rows[1] |= colour_figures(shown["grey"], truth)
     for path in told.colorize:
         run = trained_for("colorize", path)
         for temperature in map(float, told.temperatures.split(",")):

@@ -39,7 +39,7 @@ class TaskRequest:
     data: str = field(default="", metadata={"metavar": "NAME|PATH"})
     """a data set of 'eightbit list data', or a folder or file of your own"""
     preset: str = ""
-    """the settings to start from; 'eightbit list presets' shows all"""
+    """the settings to start from; 'eightbit list tasks' shows all"""
     seed: int = 0
     """of weights, order, augmentation and held-out examples"""
     minutes: float | None = field(default=None, metadata={"unset": "by --epochs"})

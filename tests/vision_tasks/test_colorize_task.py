@@ -51,7 +51,7 @@ def test_a_folder_of_pictures_becomes_splits_and_batches(folder: Path) -> None:
     assert sum(data.facts["pictures"].values()) == 40
     batch = data.batch(0, 8)
     assert batch["lightness"].shape == (8, 1, 32, 32) and batch["ab"].shape == (8, 2, 16, 16)
-    assert 0 <= float(batch["lightness"].min()) and float(batch["lightness"].max()) <= 100
+    assert float(batch["lightness"].min()) >= 0 and float(batch["lightness"].max()) <= 100
 
 
 def test_batches_follow_from_seed_and_step_alone(folder: Path) -> None:
