@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from ..errors import TrainingError, UsageError
 from ..tasks import Batch, Learning, Moment, Task, TaskData
+from .task_models import channels_last
 
 Precision = Literal["fp32", "bf16"]
 PREFETCHED = 3  # batches that are made ahead
@@ -102,7 +103,7 @@ class Learner:
         self.task, self.data, self.learning = task, data, learning
         self.seed, self.fabric = seed, fabric
         self.step = 0
-        model = model.to(memory_format=torch.channels_last)
+        model = channels_last(model)
         groups = task.parameter_groups(model, learning)
         self._factors = [float(group.pop("lr", 1.0)) for group in groups]
         optimizer = _optimizer(groups, learning)
@@ -253,7 +254,7 @@ def choose_precision(task: Task, model: nn.Module, data: TaskData, learning: Lea
     A tie goes to fp32, whose results do not depend on the machine's bf16 kernels.
     """
     batch = data.batch(0, learning.batch_size // learning.accumulate)
-    twin = copy.deepcopy(model).to(memory_format=torch.channels_last).train()
+    twin = channels_last(copy.deepcopy(model)).train()
     seconds = {}
     for precision in ("fp32", "bf16"):
         best = float("inf")

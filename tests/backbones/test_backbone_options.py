@@ -41,6 +41,50 @@ def _resnet(n: int, width: int = 1) -> int:
     return total
 
 
+def _alexnet(convs: list[tuple[int, int, int]], last_map: int, hidden: int) -> int:
+    """Convolutions (inputs that each sees, outputs, kernel), then two layers."""
+    size = convs[-1][1] * last_map
+    return sum(_conv(a, b, k) for a, b, k in convs) + (size + 1) * hidden + (hidden + 1) * hidden
+
+
+ALEXNET = [(3, 96, 5), (48, 256, 5), (256, 384, 3), (192, 384, 3), (192, 256, 3)]
+
+
+def _speedy(widths: tuple[int, int, int], convs: int = 2) -> int:
+    """A bias of the whitening; kernels without bias, and a shift for each channel."""
+    total, before = 24, 24
+    for width in widths:
+        total += before * width * 9 + (convs - 1) * width * width * 9 + convs * width
+        before = width
+    return total
+
+
+def _vgg(channels: list[int], norm: bool = True) -> int:
+    """3x3 kernels with a bias, or with a scale and a shift instead."""
+    before = [3, *channels[:-1]]
+    pairs = zip(before, channels, strict=True)
+    return sum(a * b * 9 + (2 * b if norm else b) for a, b in pairs)
+
+
+VGG11 = [64, 128, 256, 256, 512, 512, 512, 512]
+
+
+def _norm_conv(before: int, after: int, kernel: int) -> int:
+    """A kernel without bias, then a scale and a shift."""
+    return before * after * kernel * kernel + 2 * after
+
+
+def _darknet(width: int, depth: int = 1) -> int:
+    channels = [width * factor for factor in (1, 2, 4, 8, 8)]
+    total = _norm_conv(3, width, 3)
+    for before, after, times in zip(channels, channels[1:], (1, 2, 2, 1), strict=False):
+        half, blocks = after // 2, times * depth
+        total += _norm_conv(before, after, 3) + _norm_conv(after, 2 * half, 1)
+        total += blocks * 2 * _norm_conv(half, half, 3)
+        total += _norm_conv((2 + blocks) * half, after, 1)
+    return total
+
+
 NATURE_CONVS = _conv(4, 32, 8) + _conv(32, 64, 4) + _conv(64, 64, 3)
 # name, in_shape, options, out_features, parameters
 TABLE = [
@@ -85,6 +129,36 @@ TABLE = [
     ("resnet", CIFAR, {"depth": 56}, 64, _resnet(9)),
     ("resnet", CIFAR, {"width": 2}, 128, _resnet(3, 2)),
     ("resnet", CIFAR, {"norm": "group"}, 64, _resnet(3)),
+    ("darknet", CIFAR, {}, 256, _darknet(32)),
+    ("darknet", CIFAR, {"width": 8, "depth": 2}, 64, _darknet(8, 2)),
+    ("alexnet", CIFAR, {}, 4096, _alexnet(ALEXNET, 9, 4096)),
+    ("alexnet", CIFAR, {"hidden": 16, "dropout": 0.0}, 16, _alexnet(ALEXNET, 9, 16)),
+    (
+        "alexnet",
+        CIFAR,
+        {"hidden": 16, "norm": "batch"},
+        16,
+        _alexnet(ALEXNET, 9, 16) + 2 * (96 + 256 + 384 + 384 + 256),
+    ),
+    (
+        "alexnet",
+        CIFAR,
+        {"hidden": 16, "width": 0.25},
+        16,
+        _alexnet([(3, 24, 5), (12, 64, 5), (64, 96, 3), (48, 96, 3), (48, 64, 3)], 9, 16),
+    ),
+    ("speedy", CIFAR, {}, 256, _speedy((64, 256, 256))),
+    ("speedy", CIFAR, {"widths": [8, 16, 12], "convs": 3}, 12, _speedy((8, 16, 12), 3)),
+    ("vgg", CIFAR, {}, 512, _vgg(VGG11)),
+    ("vgg", CIFAR, {"norm": "none"}, 512, _vgg(VGG11, norm=False)),
+    ("vgg", CIFAR, {"depth": 13, "width": 0.125}, 64, _vgg([8, 8, 16, 16, 32, 32] + 4 * [64])),
+    (
+        "vgg",
+        CIFAR,
+        {"hidden": 16, "dropout": 0.1},
+        16,
+        _vgg(VGG11) + (512 + 1) * 16 + (16 + 1) * 16,
+    ),
     ("mlp", (5,), {}, 64, 6 * 64 + 65 * 64),
     ("mlp", (5,), {"hidden": (3,), "activation": "tanh"}, 3, 6 * 3),
     ("mlp", (5,), {"hidden": [3, 2], "layer_norm": True}, 2, 6 * 3 + 4 * 2 + 2 * 5),
@@ -195,7 +269,7 @@ def test_an_mlp_takes_bytes_as_numbers_from_zero_to_one():
         ("nips2013", (4, 10, 84), {}, "at least 20x20 pixels, not 10x84"),
         ("nature", (84, 84), {}, r"\(channels, height, width\), not \(84, 84\)"),
         ("nature", (8,), {}, "there are gru, lstm, mlp"),
-        ("mlp", ATARI, {}, "there are impala, nature"),
+        ("mlp", ATARI, {}, "there are alexnet, darknet, impala, nature"),
         ("mlp", (0,), {}, r"\(features,\), not \(0,\)"),
         ("nature", ATARI, {"hidden": -1}, "nature: hidden must be above zero, not -1"),
         ("nature", ATARI, {"hidden": "big"}, "nature: hidden must be above zero, not 'big'"),
@@ -250,4 +324,4 @@ def test_a_backbone_that_breaks_the_contract_is_refused():
 def test_unknown_names_carry_the_nearest_ones():
     with pytest.raises(UnknownNameError) as caught:
         create_backbone("resnett", CIFAR)
-    assert caught.value.nearest == ["resnet"]
+    assert caught.value.nearest[0] == "resnet"
