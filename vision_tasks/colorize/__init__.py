@@ -17,10 +17,16 @@ _LEARNING = Learning(
     batch_size=128, learning_rate=4e-3, weight_decay=0.05, warmup=0.1, epochs=10, average=0.99
 )
 _SMALL = ColorizeOptions(backbone_options='{"depth": 14}')
+_PHOTOS = replace(_SMALL, size=96, stride=4)
+_FEW = replace(_LEARNING, batch_size=32, learning_rate=2e-3)
 
 PRESETS = {
     "zhang": Preset(_SMALL, _LEARNING, "cifar10"),
     "larsson": Preset(replace(_SMALL, method="larsson", temperature=1.0), _LEARNING, "cifar10"),
+    "bsds500": Preset(
+        replace(_PHOTOS, test_size=160, scale_jitter=1.5), replace(_FEW, epochs=120), "bsds500"
+    ),
+    "lfw": Preset(_PHOTOS, _FEW, "lfw_faces"),
     "l2": Preset(replace(_SMALL, method="l2", temperature=1.0), _LEARNING, "cifar10"),
 }
 

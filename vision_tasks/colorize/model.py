@@ -115,6 +115,9 @@ class Decoder(nn.Module):
         )
         self.mix = nn.ModuleList(Refine(width) for _ in self.used)
         self.colour = nn.Conv2d(width, outputs, 1)
+        # Regression begins with grey, which it would else take long to come back to.
+        nn.init.zeros_(self.colour.weight)
+        nn.init.zeros_(cast(Tensor, self.colour.bias))
 
     def forward(self, maps: list[Tensor], size: tuple[int, int]) -> Tensor:
         """Maps of all stages, and height and width of the result -> (B, outputs, *size)."""

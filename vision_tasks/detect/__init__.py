@@ -11,19 +11,19 @@ from .options import DetectOptions
 from .run import DetectRunOptions, run
 from .scores import METRICS, measure, samples
 
-_DEFAULT = DetectOptions()
 _LEARNING = Learning(
     batch_size=16,
-    learning_rate=2e-3,
+    learning_rate=3e-3,
     weight_decay=0.05,
-    epochs=250,
+    epochs=150,
     clip_norm=10.0,
     average=0.998,
 )
+_SMALL = DetectOptions(backbone_options='{"width": 16}')
 
 PRESETS = {
-    "fast": Preset(_DEFAULT, _LEARNING, "bccd"),
-    "long": Preset(_DEFAULT, replace(_LEARNING, epochs=600), "bccd"),
+    "fast": Preset(_SMALL, _LEARNING, "bccd"),
+    "long": Preset(_SMALL, replace(_LEARNING, epochs=400), "bccd"),
 }
 
 TASK = Task(
