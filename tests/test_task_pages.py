@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import pytest
 from eightbit import sequence_tasks, vision_tasks  # noqa: F401  # each registers its tasks
 from eightbit.arguments import options_of
 from eightbit.tasks import Learning, load_task, task_names
+from eightbit.train.runs import read_config
 from eightbit.train.task_session import TaskRequest
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
@@ -47,9 +49,48 @@ def preset_table(name: str) -> str:
     return "\n".join(lines)
 
 
+def results_table() -> str:
+    """Every record `docs/results/task-*.json`: its run, its figures and their controls."""
+    lines = [
+        "| run | minutes | metric | score | 95 % interval | trivial | shuffled input | control run |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for path in sorted((DOCS / "results").glob("task-*.json")):
+        record = json.loads(path.read_text(encoding="utf-8"))
+        run = read_config(path.with_suffix(".toml"))["run"]
+        name = f"[{path.stem.removeprefix('task-')}](results/{path.name})"
+        settings = f"[{run['minutes']:g}](results/{path.stem}.toml)"
+        for metric, one in record["metrics"].items():
+            low, high = (number(value) for value in one["interval"])
+            controls = one["controls"]
+            run_control = controls["run"]
+            told = run_control if run_control == "not run" else number(run_control["value"])
+            cells = (
+                name,
+                settings,
+                f"`{metric}`",
+                f"**{number(one['value'])}**",
+                f"{low} to {high}",
+                number(controls["trivial"]["value"]),
+                number(controls["shuffled"]["value"]),
+                told,
+            )
+            lines.append(f"| {' | '.join(cells)} |")
+            name = settings = ""
+    return "\n".join(lines)
+
+
+def number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4g}"
+
+
 def parts(page: str) -> dict[str, str]:
     if page == "tasks":
-        return {"learning": option_table(Learning()), "run": option_table(TaskRequest())}
+        return {
+            "learning": option_table(Learning()),
+            "run": option_table(TaskRequest()),
+            "results": results_table(),
+        }
     task = load_task(page)
     return {
         "presets": preset_table(page),

@@ -13,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
+from .. import sequence_tasks, vision_tasks  # noqa: F401  # each registers its tasks
 from ..backbones import BackboneConfig, config_of
 from ..errors import RunFolderError, TaskError, UsageError, WeightsError
 from ..tasks import Task, Trained, load_task

