@@ -56,13 +56,12 @@ def export_task_run(
         raise UsageError(f"a model of {trained.task.name} cannot be written as ONNX.")
     what = trained.task.export(trained)
     module = exportable(what.module)
-    batch = torch.export.Dim("batch")
-    parts = OnnxParts(
-        what.inputs,
-        what.input_names,
-        what.output_names,
-        tuple({0: batch} for _ in what.inputs),
-    )
+    # The exporter takes a batch of one for a size that never changes.
+    examples = tuple(example[:1].expand(2, *example.shape[1:]) for example in what.inputs)
+    shapes = tuple({0: "batch"} for _ in examples)
+    with torch.no_grad():
+        module(*examples)  # tables that are made at first use must not be made while tracing
+    parts = OnnxParts(examples, what.input_names, what.output_names, shapes)
 
     def compare(temporary: Path) -> Exported:
         import onnxruntime

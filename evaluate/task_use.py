@@ -53,8 +53,8 @@ def run_task(
     trained = trained_for(name, run, choose_device(device))
     if not inputs:
         raise UsageError(f"on what? Write 'eightbit run {name} {run} INPUT' with files or folders.")
-    with torch.inference_mode():
-        trained.task.run(trained, RunJob(tuple(inputs), output, options, print))
+    # The weights ask for no gradients, so none are kept; heat maps ask for those of a map.
+    trained.task.run(trained, RunJob(tuple(inputs), output, options, print))
 
 
 def show_samples(run: str, output: Path | None, settings: SampleSettings) -> list[Path]:

@@ -351,6 +351,13 @@ def test_a_run_of_another_task_is_refused(a_run):
         _ = a_run.game
 
 
+def test_a_model_is_exported_and_compared(a_run, capsys):
+    assert main(["export", str(a_run.path)]) == 0
+    out = capsys.readouterr().out
+    assert "in: pictures uint8 (batch, 3, 16, 16)" in out and "logits float32 (batch, 2)" in out
+    assert (a_run.path / "model.onnx").is_file()
+
+
 def test_the_command_line_trains_scores_uses_and_shows(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     run = str(tmp_path / "run")

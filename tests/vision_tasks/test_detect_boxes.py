@@ -111,7 +111,7 @@ def _plain_nms(
     st.sampled_from([0.0, 0.3, 0.45, 0.71, 1.0]),
     st.integers(0, 15),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_suppression_equals_trying_every_pair(
     items: list[tuple[tuple[int, ...], float, int]], threshold: float, most: int
 ) -> None:
