@@ -52,7 +52,7 @@ def preset_table(name: str) -> str:
 def results_table() -> str:
     """Every record `docs/results/task-*.json`: its run, its figures and their controls."""
     lines = [
-        "| run | minutes | metric | score | 95 % interval | trivial | shuffled input | control run |",
+        "| run | minutes | metric | score | 95 % interval | trivial | shuffled | control run |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for path in sorted((DOCS / "results").glob("task-*.json")):
