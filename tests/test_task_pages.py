@@ -20,7 +20,11 @@ from eightbit.train.runs import read_config
 from eightbit.train.task_session import TaskRequest
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
-PAGES = {"tasks": DOCS / "tasks.md", **{n: DOCS / "tasks" / f"{n}.md" for n in task_names()}}
+PAGES = {
+    "tasks": DOCS / "tasks.md",
+    "results": DOCS / "results" / "README.md",
+    **{name: DOCS / "tasks" / f"{name}.md" for name in task_names()},
+}
 
 
 def option_table(*defaults: Any) -> str:
@@ -80,6 +84,28 @@ def results_table() -> str:
     return "\n".join(lines)
 
 
+def transfer_table() -> str:
+    """What each trunk came to in each use, from `docs/results/transfer.json`."""
+    path = DOCS / "results" / "transfer.json"
+    rows = json.loads(path.read_text(encoding="utf-8"))["rows"]
+    trunks = list(dict.fromkeys(row["trunk"] for row in rows))
+    lines = [
+        f"| use | metric | {' | '.join(trunks)} | trivial |",
+        f"|---|---|{'---|' * len(trunks)}---|",
+    ]
+    for use in dict.fromkeys(row["use"] for row in rows):
+        found = {row["trunk"]: row for row in rows if row["use"] == use}
+        first = next(iter(found.values()))
+        cells = [
+            f"{number(found[t]['value'])} ({number(found[t]['interval'][0])} to "
+            f"{number(found[t]['interval'][1])})"
+            for t in trunks
+        ]
+        cells = [use, f"`{first['metric']}`", *cells, number(first["trivial"])]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def number(value: float | None) -> str:
     return "-" if value is None else f"{value:.4g}"
 
@@ -91,6 +117,8 @@ def parts(page: str) -> dict[str, str]:
             "run": option_table(TaskRequest()),
             "results": results_table(),
         }
+    if page == "results":
+        return {"transfer": transfer_table()}
     task = load_task(page)
     return {
         "presets": preset_table(page),
