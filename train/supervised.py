@@ -104,7 +104,7 @@ class Learner:
         self.seed, self.fabric = seed, fabric
         self.step = 0
         model = channels_last(model)
-        groups = task.parameter_groups(model, learning)
+        groups = [group for group in task.parameter_groups(model, learning) if group["params"]]
         self._factors = [float(group.pop("lr", 1.0)) for group in groups]
         optimizer = _optimizer(groups, learning)
         self.average = copy.deepcopy(model).requires_grad_(False) if learning.average else None
@@ -220,7 +220,6 @@ class Learner:
 
 
 def _optimizer(groups: list[dict[str, Any]], learning: Learning) -> torch.optim.Optimizer:
-    groups = [group for group in groups if group["params"]]
     if learning.optimizer == "sgd":
         return torch.optim.SGD(
             groups,

@@ -149,6 +149,21 @@ def test_gradients_are_clipped_to_the_norm():
     assert float((after - before).norm()) == pytest.approx(1e-3, rel=0.01)
 
 
+def test_groups_keep_their_own_rate_and_an_empty_one_is_left_out(toy, monkeypatch):
+    def groups(model, learning):
+        return [
+            {"params": [], "lr": 7.0},
+            {"params": list(model.backbone.parameters()), "lr": 0.5},
+            {"params": list(model.head.parameters())},
+        ]
+
+    monkeypatch.setattr(toy, "TASK", dataclasses.replace(load_task(NAME), parameter_groups=groups))
+    learner = a_learner(learning_rate=0.1, warmup=0.0)
+    (step,) = learner.steps(lambda step: float(step >= 1))
+    rates = [group["lr"] for group in learner._optimizer.param_groups]
+    assert rates == pytest.approx([0.05, 0.1]) and step.learning_rate == pytest.approx(0.05)
+
+
 def test_what_the_model_learns_does_not_depend_on_the_global_generator():
     found = []
     for seed in (1, 2):

@@ -21,7 +21,8 @@ _PHOTOS = replace(_SMALL, size=96, stride=4)
 _FEW = replace(_LEARNING, batch_size=32, learning_rate=2e-3)
 
 PRESETS = {
-    "zhang": Preset(_SMALL, _LEARNING, "cifar10"),
+    # The paper's 0.5 gave 1.2 times the true chroma here, 0.9 gave 0.7 times.
+    "zhang": Preset(replace(_SMALL, uniform=0.7), _LEARNING, "cifar10"),
     "larsson": Preset(replace(_SMALL, method="larsson", temperature=1.0), _LEARNING, "cifar10"),
     "bsds500": Preset(
         replace(_PHOTOS, test_size=160, scale_jitter=1.5), replace(_FEW, epochs=120), "bsds500"
