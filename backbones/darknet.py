@@ -13,7 +13,7 @@ from .layers import Block, ConvTrunk, PixelConv2d
     default_in_shape=(3, 64, 64),
     paper="Redmon & Farhadi 2018, YOLOv3; Wang et al. 2020, CSPNet",
 )
-def darknet(in_shape: tuple[int, ...], width: int = 32, depth: int = 1) -> nn.Module:
+def darknet(in_shape: tuple[int, ...], width: int = 16, depth: int = 1) -> nn.Module:
     """Darknet in five halving stages, each with a partial bypass, for pictures of any size.
 
     Args:

@@ -129,7 +129,7 @@ TABLE = [
     ("resnet", CIFAR, {"depth": 56}, 64, _resnet(9)),
     ("resnet", CIFAR, {"width": 2}, 128, _resnet(3, 2)),
     ("resnet", CIFAR, {"norm": "group"}, 64, _resnet(3)),
-    ("darknet", CIFAR, {}, 256, _darknet(32)),
+    ("darknet", CIFAR, {}, 128, _darknet(16)),
     ("darknet", CIFAR, {"width": 8, "depth": 2}, 64, _darknet(8, 2)),
     ("alexnet", CIFAR, {}, 4096, _alexnet(ALEXNET, 9, 4096)),
     ("alexnet", CIFAR, {"hidden": 16, "dropout": 0.0}, 16, _alexnet(ALEXNET, 9, 16)),

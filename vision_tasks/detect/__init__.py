@@ -19,11 +19,10 @@ _LEARNING = Learning(
     clip_norm=10.0,
     average=0.998,
 )
-_SMALL = DetectOptions(backbone_options='{"width": 16}')
 
 PRESETS = {
-    "fast": Preset(_SMALL, _LEARNING, "bccd"),
-    "long": Preset(_SMALL, replace(_LEARNING, epochs=400), "bccd"),
+    "fast": Preset(DetectOptions(), _LEARNING, "bccd"),
+    "long": Preset(DetectOptions(), replace(_LEARNING, epochs=400), "bccd"),
 }
 
 TASK = Task(
