@@ -59,7 +59,7 @@ def named_task(given: Sequence[str]) -> str | None:
 
     found = next((word for word in given if word in task_names()), None)
     told = peek(given, "resume", "config")
-    if found is None and "config" in told:
+    if found is None and Path(told.get("config", "")).is_file():
         found = read_config(told["config"])["run"].get("task")
     if found is None and "resume" in told and Path(told["resume"], "config.toml").is_file():
         found = RunFolder.open(told["resume"]).task

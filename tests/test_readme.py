@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from eightbit.train.curves import read_curve
+from eightbit.train.runs import read_config
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "README.md"
@@ -87,6 +88,25 @@ def learning_rows() -> list[tuple[str, str, str]]:
     ]
 
 
+def task_rows() -> list[tuple[str, str, str]]:
+    """What tasks reached on their test splits, and its source."""
+    rows = []
+    for name, what, metrics in (
+        ("detect-bccd", "`eightbit train detect`, blood cells from scratch", ("map50", "map")),
+        ("classify-fast", "`eightbit train classify`, CIFAR-10 coded as JPEG", ("accuracy",)),
+    ):
+        record = _record(RESULTS, f"task-{name}")
+        minutes = read_config(RESULTS / f"task-{name}.toml")["run"]["minutes"]
+        scores = [(metric, record["metrics"][metric]) for metric in metrics]
+        told = ", ".join(
+            f"{metric} **{one['value']:.3f}** ({one['interval'][0]:.3f} to {one['interval'][1]:.3f})"
+            for metric, one in scores
+        )
+        source = _link(RESULTS, f"task-{name}.json")
+        rows.append((f"{what}, {minutes:g} minutes on two shared cores", told, source))
+    return rows
+
+
 def speed_rows() -> list[tuple[str, str, str]]:
     """What was timed or weighed, the figure and its source."""
     speed, steps = _ratios("training"), _values("training")
@@ -151,7 +171,7 @@ def _with_table(text: str) -> str:
     machine = _record(BENCHMARKS, "training")["machine"]
     matmul = _record(BENCHMARKS, "training")["matmul_gflops"]
     lines = ["| what | measured | source |", "|---|---|---|"]
-    lines += [f"| {' | '.join(row)} |" for row in [*learning_rows(), *speed_rows()]]
+    lines += [f"| {' | '.join(row)} |" for row in [*learning_rows(), *task_rows(), *speed_rows()]]
     lines += [
         "",
         f"Machine: {machine['cores']} cores of {machine['processor']}, no GPU; its matrix product "
