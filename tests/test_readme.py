@@ -99,7 +99,7 @@ def task_rows() -> list[tuple[str, str, str]]:
         minutes = read_config(RESULTS / f"task-{name}.toml")["run"]["minutes"]
         scores = [(metric, record["metrics"][metric]) for metric in metrics]
         told = ", ".join(
-            f"{metric} **{one['value']:.3f}** ({one['interval'][0]:.3f} to {one['interval'][1]:.3f})"
+            f"{metric} **{one['value']:.3f}** ({' to '.join(f'{x:.3f}' for x in one['interval'])})"
             for metric, one in scores
         )
         source = _link(RESULTS, f"task-{name}.json")
