@@ -14,8 +14,10 @@ import torch
 from eightbit import sequence_tasks, vision_tasks  # noqa: F401  # each registers its tasks
 from eightbit.arguments import options_of
 from eightbit.backbones import BACKBONES, config_of
+from eightbit.evaluate.task_scores import ScoreSettings, score_run
 from eightbit.tasks import Moment, Preset, TaskData, load_task, task_names
 from eightbit.train.session import decode_options
+from eightbit.train.task_session import TaskPlan, TaskRequest, start_task_run
 
 NAMES = task_names()
 BATCH = 8
@@ -96,3 +98,20 @@ def test_the_same_seed_gives_the_same_model(name):
             found.append(task.build_model(preset.options, data.facts).state_dict())
     assert all(torch.equal(found[0][key], found[1][key]) for key in found[0])
     assert any(not torch.equal(found[0][key], found[2][key]) for key in found[0])
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", NAMES)
+def test_a_minute_of_the_first_preset_beats_both_controls(name, tmp_path):
+    task, preset = load_task(name), first_preset(name)
+    splits = data_of(name).splits  # skips where the data are missing
+    split = "validation" if "validation" in splits else "test"
+    request = TaskRequest(task=name, preset="", data=preset.data, minutes=1.0)
+    plan = TaskPlan(request, preset.options, preset.learning)
+    folder, _ = start_task_run(plan, out=tmp_path / "run")
+    path = score_run(str(folder.path), ScoreSettings(split=split), command="")
+    metric = task.metrics[0]
+    found = json.loads(path.read_text(encoding="utf-8"))["metrics"][metric.name]
+    for control in ("trivial", "shuffled"):
+        gain = found["value"] - found["controls"][control]["value"]
+        assert (gain if metric.higher_is_better else -gain) > 0, control
