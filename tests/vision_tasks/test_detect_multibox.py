@@ -300,14 +300,3 @@ def test_seconds_on_cells_beat_what_looks_at_no_picture() -> None:
     assert found["loss"] < constant_loss
     exchanged = {**test, "pictures": test["pictures"].roll(1, dims=0)}
     assert losses(network, exchanged)["loss"] > found["loss"]
-
-
-@needs_bccd
-@pytest.mark.long
-def test_a_minute_on_cells_finds_boxes() -> None:
-    network, data = trained_on_cells(400, 1e-3)
-    test = held_out(data, 72)
-    found, constant = losses(network, test), constant_losses(network, data, test)
-    print(found, constant)
-    for part in ("distance", "confidence", "class"):
-        assert found[part] < constant[part], (part, found, constant)
