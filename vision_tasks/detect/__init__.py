@@ -19,10 +19,19 @@ _LEARNING = Learning(
     clip_norm=10.0,
     average=0.998,
 )
+_PLAIN = DetectOptions(
+    size=256, backbone_options='{"width": 24}', mosaic=0.0, zoom=1.3
+)  # of the older methods, which see the whole picture at once
 
 PRESETS = {
     "fast": Preset(DetectOptions(), _LEARNING, "bccd"),
     "long": Preset(DetectOptions(), replace(_LEARNING, epochs=400), "bccd"),
+    "multibox": Preset(
+        replace(_PLAIN, method="multibox"), replace(_LEARNING, learning_rate=1e-3), "bccd"
+    ),
+    "masks": Preset(
+        replace(_PLAIN, method="masks"), replace(_LEARNING, learning_rate=2e-3), "bccd"
+    ),
 }
 
 TASK = Task(
