@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import __version__, cli_tasks
 from .arguments import parse, peek, with_value, words_apart
+from .cli_tasks import WhichRun
 from .errors import EightBitError, UnknownNameError, UsageError
 
 if TYPE_CHECKING:
@@ -237,14 +238,6 @@ def _evaluator(request: RunRequest) -> Evaluate | None:
 
 
 # ---------------------------------------------------------------- evaluate, watch and play
-
-
-@dataclass(frozen=True)
-class WhichRun:
-    """The run that a command is about."""
-
-    run: str = field(default="", metadata={"positional": True, "metavar": "RUN", "unset": ""})
-    """the folder of the run"""
 
 
 @dataclass(frozen=True)

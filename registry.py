@@ -1,11 +1,15 @@
-"""The one registry helper: a name, a thing, an error that knows the nearest names."""
+"""The one registry helper: a name, a thing, an error that knows the nearest names.
+
+`json_object` reads the options of a registered thing where the command line gives them as text.
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
-from .errors import UnknownNameError
+from .errors import UnknownNameError, UsageError
 
 T = TypeVar("T")
 
@@ -53,3 +57,16 @@ class Registry(Generic[T]):
 
     def __len__(self) -> int:
         return len(self._things)
+
+
+def json_object(name: str, text: str) -> dict[str, Any]:
+    """The JSON object in the text of an option; raises UsageError when it is none."""
+    try:
+        parsed = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise UsageError(
+            f"{name} is not JSON ({error}); write it like '{{\"width\": 2}}'."
+        ) from None
+    if not isinstance(parsed, dict):
+        raise UsageError(f"{name} must be a JSON object like '{{\"width\": 2}}'.")
+    return parsed

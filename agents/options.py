@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from ..errors import UnknownNameError, UsageError
+from ..registry import json_object
 
 
 @dataclass(frozen=True)
@@ -266,16 +266,3 @@ def check_ranges(
     for name in above_0:
         if not 0 < getattr(options, name) < math.inf:
             raise UsageError(f"{name} is {getattr(options, name)}; it must be above 0.")
-
-
-def json_object(name: str, text: str) -> dict[str, Any]:
-    """The JSON object in the text of an option; raises UsageError when it is none."""
-    try:
-        parsed = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise UsageError(
-            f"{name} is not JSON ({error}); write it like '{{\"width\": 2}}'."
-        ) from None
-    if not isinstance(parsed, dict):
-        raise UsageError(f"{name} must be a JSON object like '{{\"width\": 2}}'.")
-    return parsed

@@ -9,7 +9,7 @@ import torch
 from gymnasium.spaces import Box
 from torch import nn
 
-from ..backbones import BACKBONES, create_backbone
+from ..backbones import BACKBONES, channels_last, create_backbone
 from ..errors import UsageError
 from .methods import LossFunction, find_method
 from .networks import QNetwork
@@ -94,7 +94,7 @@ def build_network(
     head = find_method(options.method).make_head(features, num_actions, options)
     network = QNetwork(backbone, head, memory)
     if len(observation_shape) == 3:
-        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it
+        network = channels_last(network)
     return network
 
 

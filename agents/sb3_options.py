@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from ..errors import UsageError
-from .options import check_ranges, json_object
+from ..registry import json_object
+from .options import check_ranges
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from .base import (
     list_backbones,
     register_backbone,
 )
-from .layers import ConvTrunk, PixelConv2d
+from .layers import ConvTrunk, PixelConv2d, channels_last
 from .table import BackboneRow, backbone_table
 from .weights import LoadReport, export_trunk, load_weights, packaged_weights, save_weights
 
@@ -41,6 +41,7 @@ __all__ = [
     "PixelConv2d",
     "Stage",
     "backbone_table",
+    "channels_last",
     "config_of",
     "create_backbone",
     "export_trunk",

@@ -9,14 +9,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import cv2
 import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
 
 from ..agents.device import choose_device
-from ..errors import RunFolderError, TaskError, UsageError
+from ..datasets.pictures import write_picture
+from ..errors import TaskError, UsageError
 from ..tasks import Control, Metric, Outcome, Split, TaskData, Trained
 from ..train.runs import RunFolder, write_text
 from ..train.task_card import write_task_card
@@ -133,7 +133,7 @@ def score_run(run: str, settings: ScoreSettings, *, command: str) -> Path:
     path = folder.path / "evaluation.json"
     write_text(path, json.dumps(_finite(record), indent=2) + "\n")
     for name, picture in outcome.pictures.items():
-        _write_picture(folder.path / f"{name}.png", picture)
+        write_picture(folder.path / f"{name}.png", picture)
     console.print(score_table(record))
     write_task_card(folder)
     return path
@@ -230,10 +230,3 @@ def _finite(value: Any) -> Any:
     if isinstance(value, np.integer):
         return int(value)
     return value
-
-
-def _write_picture(path: Path, rgb: np.ndarray) -> None:
-    encoded, png = cv2.imencode(".png", np.ascontiguousarray(rgb[..., ::-1]))
-    if not encoded:
-        raise RunFolderError(f"{path} cannot be written: the picture is no RGB picture.")
-    path.write_bytes(png.tobytes())

@@ -11,11 +11,10 @@ from typing import Any, Protocol
 
 from ..agents.loop import LoopStep
 from ..envs.transitions import EnvStepper
-from ..errors import TrainingError
 from .checkpoints import Checkpoint, DamagedError, read_header, write_atomically
 from .logs import EpisodeWindow, LogStyle, Progress, RunLog
 from .reporting import Reporter, duration, short
-from .runs import RunFolder
+from .runs import RunFolder, naming_last_checkpoint
 from .stopping import StopRequested, StopSignal
 
 LOG_SECONDS = 5.0
@@ -117,7 +116,7 @@ def train_agent(
     if resume_from is not None:
         run.restore(resume_from)
     try:
-        with StopSignal(reporter.say).listening() as stop:
+        with naming_last_checkpoint(folder), StopSignal(reporter.say).listening() as stop:
             run.open_log()
             reason = run.go(stop)
             run.save()
@@ -125,14 +124,6 @@ def train_agent(
             _say_how_it_ended(run, reason)
             mean = run.window.mean_return
             return TrainResult(reason, agent.num_timesteps, run.minutes, mean, stop.number)
-    except TrainingError as error:
-        raise TrainingError(f"{str(error).rstrip('.')}; {run.last_saved()}.") from None
-    except BrokenPipeError:  # nobody reads what is printed
-        raise
-    except OSError as error:
-        raise TrainingError(
-            f"cannot write to {folder.path}: {error.strerror}; {run.last_saved()}."
-        ) from None
     finally:
         reporter.close()
         with suppress(OSError):  # all was flushed with the last checkpoint, or the disk is full
@@ -257,16 +248,6 @@ class _Run:
         self._saved_step = step
         self._saved_at = self.clock()
         self._save_seconds = self._saved_at - started
-
-    def last_saved(self) -> str:
-        """The last checkpoint as an error message names it."""
-        saved = self.folder.checkpoints.steps()
-        if not saved:
-            return "no checkpoint was written before"
-        return (
-            f"the last checkpoint is of step {saved[-1].step:,}, to resume with "
-            f"'eightbit train --resume {self.folder.path}'"
-        )
 
     def _checkpoint_seconds(self) -> float:
         return max(self.settings.checkpoint_minutes * 60, self._save_seconds / SAVING_SHARE)

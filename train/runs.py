@@ -30,7 +30,7 @@ import psutil
 import tomli_w
 
 from .. import __version__
-from ..errors import RunFolderError
+from ..errors import RunFolderError, TrainingError
 from .checkpoints import Checkpoint, Checkpoints, DamagedError, write_atomically
 
 if sys.version_info >= (3, 11):
@@ -165,6 +165,35 @@ def last_whole(
     raise RunFolderError(
         f"{folder.path} ended before its first checkpoint; repeat it with "
         f"'eightbit train --config {folder.path / CONFIG}'."
+    )
+
+
+@contextmanager
+def naming_last_checkpoint(folder: RunFolder) -> Iterator[None]:
+    """Adds to what ends training in its block where the run can go on from.
+
+    Raises TrainingError, also for an OSError of the disk; BrokenPipeError passes: nobody reads
+    what is printed.
+    """
+    try:
+        yield
+    except TrainingError as error:
+        raise TrainingError(f"{str(error).rstrip('.')}; {_last_saved(folder)}.") from None
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise TrainingError(
+            f"cannot write to {folder.path}: {error.strerror}; {_last_saved(folder)}."
+        ) from None
+
+
+def _last_saved(folder: RunFolder) -> str:
+    saved = folder.checkpoints.steps()
+    if not saved:
+        return "no checkpoint was written before"
+    return (
+        f"the last checkpoint is of step {saved[-1].step:,}, to resume with "
+        f"'eightbit train --resume {folder.path}'"
     )
 
 

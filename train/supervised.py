@@ -16,9 +16,9 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
+from ..backbones import channels_last
 from ..errors import TrainingError, UsageError
 from ..tasks import Batch, Learning, Moment, Task, TaskData
-from .task_models import channels_last
 
 Precision = Literal["fp32", "bf16"]
 PREFETCHED = 3  # batches that are made ahead

@@ -14,17 +14,12 @@ from safetensors.torch import save_file
 from torch import nn
 
 from .. import sequence_tasks, vision_tasks  # noqa: F401  # each registers its tasks
-from ..backbones import BackboneConfig, config_of
+from ..backbones import BackboneConfig, channels_last, config_of
 from ..errors import RunFolderError, TaskError, UsageError, WeightsError
 from ..tasks import Task, Trained, load_task
 from .session import decode_options
 
 FORMAT = "eightbit-task-1"
-
-
-def channels_last(model: nn.Module) -> nn.Module:
-    """Lays kernels out as CPUs and tensor cores convolve fastest; values stay."""
-    return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # undeclared
 
 
 def save_model(

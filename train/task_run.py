@@ -12,11 +12,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..errors import TrainingError
 from ..tasks import Outcome
 from .checkpoints import Checkpoint, write_atomically
 from .reporting import Reporter, duration
-from .runs import RunFolder
+from .runs import RunFolder, naming_last_checkpoint
 from .stopping import StopSignal
 from .supervised import Learner, TrainStep
 from .task_log import TaskLog, TaskProgress
@@ -91,19 +90,11 @@ def train_task(
     if resume_from is not None:
         run.restore(resume_from)
     try:
-        with StopSignal(run.reporter.say).listening() as stop:
+        with naming_last_checkpoint(folder), StopSignal(run.reporter.say).listening() as stop:
             run.open_log()
             reason = run.go(stop)
             run.finish(reason)
             return TaskResult(reason, learner.step, run.minutes, run.scores, stop.number)
-    except TrainingError as error:
-        raise TrainingError(f"{str(error).rstrip('.')}; {run.last_saved()}.") from None
-    except BrokenPipeError:  # nobody reads what is printed
-        raise
-    except OSError as error:
-        raise TrainingError(
-            f"cannot write to {folder.path}: {error.strerror}; {run.last_saved()}."
-        ) from None
     finally:
         run.reporter.close()
         with suppress(OSError):  # all was flushed with the last checkpoint, or the disk is full
@@ -241,16 +232,6 @@ class _TaskRun:
         self._saved_step = self.learner.step
         self._saved_at = self.clock()
         self._save_seconds = self._saved_at - started
-
-    def last_saved(self) -> str:
-        """The last checkpoint as an error message names it."""
-        saved = self.folder.checkpoints.steps()
-        if not saved:
-            return "no checkpoint was written before"
-        return (
-            f"the last checkpoint is of step {saved[-1].step:,}, to resume with "
-            f"'eightbit train --resume {self.folder.path}'"
-        )
 
     def _agreed(self, decision: bool) -> bool:
         """The first process's decision, in all of them."""

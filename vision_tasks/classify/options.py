@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from ...errors import UsageError
+from ...registry import json_object
 
 ViewName = Literal["one", "flip", "six", "ten", "howard"]
 
@@ -92,15 +92,7 @@ class ClassifyOptions:
 
     def backbone_kwargs(self) -> dict[str, Any]:
         """`backbone_options` parsed; raises UsageError when it is no JSON object."""
-        try:
-            parsed = json.loads(self.backbone_options)
-        except json.JSONDecodeError as error:
-            raise UsageError(
-                f"backbone_options is not JSON ({error}); write it like '{{\"width\": 2}}'."
-            ) from None
-        if not isinstance(parsed, dict):
-            raise UsageError("backbone_options must be a JSON object like '{\"width\": 2}'.")
-        return parsed
+        return json_object("backbone_options", self.backbone_options)
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from ...errors import UsageError
+from ...registry import json_object
 
 Method = Literal["zhang", "larsson", "l2"]
 
@@ -55,16 +55,7 @@ class ColorizeOptions:
 
     def backbone_kwargs(self) -> dict[str, Any]:
         """`backbone_options` parsed; raises UsageError when it is no JSON object."""
-        try:
-            found = json.loads(self.backbone_options)
-        except ValueError:
-            found = None
-        if not isinstance(found, dict):
-            raise UsageError(
-                f"backbone_options is {self.backbone_options!r}; it must be a JSON object such as "
-                "'{\"width\": 2}'."
-            )
-        return found
+        return json_object("backbone_options", self.backbone_options)
 
 
 @dataclass(frozen=True)

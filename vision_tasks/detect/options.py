@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from ...errors import UsageError
+from ...registry import json_object
 
 
 @dataclass(frozen=True)
@@ -55,13 +55,4 @@ class DetectOptions:
 
     def backbone_kwargs(self) -> dict[str, Any]:
         """`backbone_options` parsed; raises UsageError when it is no JSON object."""
-        try:
-            found = json.loads(self.backbone_options)
-        except json.JSONDecodeError as error:
-            raise UsageError(f"backbone_options is no JSON: {error}.") from None
-        if not isinstance(found, dict):
-            raise UsageError(
-                f"backbone_options must be a JSON object like '{{\"width\": 2}}', not "
-                f"{self.backbone_options!r}."
-            )
-        return found
+        return json_object("backbone_options", self.backbone_options)
