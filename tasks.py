@@ -37,16 +37,17 @@ class Learning:
     """examples in a step"""
     accumulate: int = 1
     """parts that a batch is computed in, to save memory; the step is the same"""
-    optimizer: Literal["adamw", "sgd"] = "adamw"
-    """AdamW, or SGD with Nesterov's momentum"""
+    optimizer: Literal["adamw", "sgd", "rmsprop"] = "adamw"
+    """AdamW, SGD with Nesterov's momentum, or RMSprop in the form of Graves 2013 (centred)"""
     learning_rate: float = 1e-3
     """at its highest"""
     momentum: float = 0.9
-    """of SGD; the first beta of AdamW"""
+    """of SGD and RMSprop; the first beta of AdamW"""
     weight_decay: float = 0.05
     """of weights with two axes or more, per step times the learning rate"""
-    schedule: Literal["cosine", "linear", "constant"] = "cosine"
-    """how the learning rate falls after its rise"""
+    schedule: Literal["cosine", "linear", "constant", "halving"] = "cosine"
+    """how the learning rate falls after its rise; halving (Sutskever 2014): constant for two thirds,
+    then halved five times"""
     warmup: float = 0.05
     """share of training in which the learning rate rises"""
     final: float = 0.0
@@ -185,6 +186,15 @@ class Moment:
     generator: torch.Generator
 
 
+def stream_to_terminal(piece: str) -> None:
+    """Writes a piece of text to standard output at once, without ending the line."""
+    print(piece, end="", flush=True)
+
+
+def _no_other_run(path: str) -> Trained:
+    raise TaskError(f"{path} cannot be opened from here; use 'eightbit run'.")
+
+
 @dataclass(frozen=True)
 class RunJob:
     """One `eightbit run`.
@@ -194,12 +204,16 @@ class RunJob:
         output: the file or folder to write; None where the user named none.
         options: of the task's `run_options` type.
         say: prints a line.
+        stream: prints a piece of a line at once.
+        load: opens another run of the same task, for ensembles.
     """
 
     inputs: Sequence[str]
     output: Path | None
     options: Any
     say: Callable[[str], None]
+    stream: Callable[[str], None] = stream_to_terminal
+    load: Callable[[str], Trained] = _no_other_run
 
     def each(self, items: Iterable[Any], work: Callable[[Any], None]) -> None:
         """Calls `work` on each item and goes on after a failure.
@@ -290,6 +304,7 @@ class Task:
             has one, is a factor on the schedule's learning rate.
         begin: (model, data) before the first step of a new run, like whitening from the data.
         export: trained -> what is exported; None where there is no ONNX of it.
+        needs_input: whether `eightbit run` must be given an input.
     """
 
     name: str
@@ -306,6 +321,7 @@ class Task:
     parameter_groups: Callable[[nn.Module, Learning], list[dict[str, Any]]] = decayed_groups
     begin: Callable[[nn.Module, TaskData], None] | None = None
     export: Callable[[Trained], Exported] | None = None
+    needs_input: bool = True
 
 
 # ---------------------------------------------------------------------------------- registry

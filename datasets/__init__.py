@@ -1,6 +1,7 @@
 """Readers of data sets: where each comes from, and one module for each kind.
 
-`labelled` reads pictures with a class, `boxes` pictures with boxes, `collections` pictures alone;
+`labelled` reads pictures with a class, `boxes` pictures with boxes, `collections` pictures alone,
+`texts` text, `parallel_texts` text in two languages, `strokes` handwriting as movements of a pen;
 `download` finds a set in a local folder, the cache, or at its own address.
 """
 
@@ -11,7 +12,9 @@ from typing import Literal
 
 from ..registry import Registry
 
-Kind = Literal["labelled pictures", "boxed pictures", "pictures"]
+Kind = Literal[
+    "labelled pictures", "boxed pictures", "pictures", "text", "parallel text", "pen strokes"
+]
 
 
 @dataclass(frozen=True)
@@ -161,5 +164,111 @@ _add(
                 tried=False,
             ),
         ),
+    )
+)
+
+_CHAR_RNN = "Karpathy, The Unreasonable Effectiveness of Recurrent Neural Networks, 2015"
+_CHAR_RNN_COMMIT = "6f9487a6fe5b420b7ca9afb0d7c078e37c1d1b4e"
+for _name, _description, _licence, _origin, _url, _file in (
+    (
+        "tinyshakespeare",
+        "1.1 million characters of Shakespeare's plays",
+        "public domain",
+        _CHAR_RNN,
+        f"https://raw.githubusercontent.com/karpathy/char-rnn/{_CHAR_RNN_COMMIT}"
+        "/data/tinyshakespeare/input.txt",
+        "input.txt",
+    ),
+    (
+        "shakespeare",
+        "4.6 million characters: all of Shakespeare",
+        "public domain",
+        _CHAR_RNN,
+        "https://cs.stanford.edu/people/karpathy/char-rnn/shakespeare_input.txt",
+        "shakespeare_input.txt",
+    ),
+    (
+        "warpeace",
+        "3.3 million characters: War and Peace in English",
+        "public domain",
+        _CHAR_RNN,
+        "https://cs.stanford.edu/people/karpathy/char-rnn/warpeace_input.txt",
+        "warpeace_input.txt",
+    ),
+    (
+        "linux",
+        "6.2 million characters of the Linux kernel's source",
+        "GPL-2.0",
+        _CHAR_RNN,
+        "https://cs.stanford.edu/people/karpathy/char-rnn/linux_input.txt",
+        "linux_input.txt",
+    ),
+    (
+        "names",
+        "32,033 first names, one a line",
+        "MIT, of the repository",
+        "Karpathy, makemore, GitHub, 2022",
+        "https://raw.githubusercontent.com/karpathy/makemore/master/names.txt",
+        "names.txt",
+    ),
+    (
+        "enwik8",
+        "the first 100 million bytes of an English Wikipedia, as XML",
+        "CC BY-SA 3.0",
+        "Hutter, The Human Knowledge Compression Contest, 2006",
+        "http://mattmahoney.net/dc/enwik8.zip",
+        "enwik8.zip",
+    ),
+):
+    _add(
+        DataSet(
+            name=_name,
+            kind="text",
+            description=_description,
+            licence=_licence,
+            origin=_origin,
+            files=(RemoteFile(url=_url, file_name=_file, checksum=None, tried=False),),
+        )
+    )
+
+_MULTI30K_COMMIT = "a3d2e0d26b56f3846f66a952536ffed4e401d05a"
+_MULTI30K_FILES = [
+    f"{part}.{language}.gz"
+    for part, languages in (
+        ("train", "en de fr cs"),
+        ("val", "en de fr cs"),
+        ("test_2016_flickr", "en de fr cs"),
+        ("test_2017_flickr", "en de fr"),
+        ("test_2017_mscoco", "en de fr"),
+    )
+    for language in languages.split()
+]
+_add(
+    DataSet(
+        name="multi30k",
+        kind="parallel text",
+        description="29,000 descriptions of pictures in English, German, French and Czech",
+        licence="research and education",
+        origin="Elliott, Frank, Sima'an and Specia, Multi30K, 2016",
+        files=tuple(
+            RemoteFile(
+                url=f"https://raw.githubusercontent.com/multi30k/dataset/{_MULTI30K_COMMIT}"
+                f"/data/task1/raw/{name}",
+                file_name=name,
+                checksum=None,
+                tried=False,
+            )
+            for name in _MULTI30K_FILES
+        ),
+    )
+)
+_add(
+    DataSet(
+        name="unipen",
+        kind="pen strokes",
+        description="lines and words of handwriting by many writers, as pen movements",
+        licence="CC BY 4.0",
+        origin="Guyon, Schomaker, Plamondon, Liberman and Janet, UNIPEN project, 1994",
+        files=(),
     )
 )

@@ -17,6 +17,7 @@ from ..errors import DataError, UsageError
 from . import DATASETS, Kind, RemoteFile
 
 Say = Callable[[str], None]
+Place = Literal["local folder", "cache", "download", "missing"]
 
 
 def say_on_stderr(line: str) -> None:
@@ -53,6 +54,11 @@ def locate(name: str, say: Say = say_on_stderr) -> Path:
     local = local_folder(name)
     if local is not None:
         return local
+    if not data_set.files:
+        raise DataError(
+            f"{name} has no address to download it from; put it into the folder {name} of the "
+            "folder that EIGHTBIT_DATA names."
+        )
     folder = cache_folder() / name
     for file in data_set.files:
         if not (folder / file.file_name).exists():
@@ -82,14 +88,14 @@ class Described:
     Attributes:
         name, kind, description, licence: of the data set.
         place: where it would be taken from.
-        address: that folder, or the address of its first file.
+        address: that folder, or the address of its first file, or where it should be put.
     """
 
     name: str
     kind: Kind
     description: str
     licence: str
-    place: Literal["local folder", "cache", "download"]
+    place: Place
     address: str
 
 
@@ -99,9 +105,11 @@ def describe_datasets() -> list[Described]:
     for name in DATASETS:
         known = DATASETS[name]
         local, cached = local_folder(name), cache_folder() / name
-        place: Literal["local folder", "cache", "download"]
+        place: Place
         if local is not None:
             place, address = "local folder", str(local)
+        elif not known.files:
+            place, address = "missing", f"$EIGHTBIT_DATA/{name}"
         elif all((cached / file.file_name).exists() for file in known.files):
             place, address = "cache", str(cached)
         else:

@@ -56,12 +56,20 @@ class Estimate:
     Attributes:
         value: over all units.
         interval: percentile bootstrap over the units, 95 %.
-        resamples: that the interval was taken from.
+        drawn: the metric over each resample, (resamples,).
     """
 
     value: float
     interval: tuple[float, float]
-    resamples: int
+    drawn: np.ndarray = field(repr=False, compare=False)
+
+    def told(self) -> dict[str, Any]:
+        """As JSON."""
+        return {
+            "value": self.value,
+            "interval": list(self.interval),
+            "resamples": len(self.drawn),
+        }
 
 
 def estimate(
@@ -82,9 +90,20 @@ def estimate(
         if late and len(drawn) >= FEWEST_RESAMPLES:
             break
         drawn.append(float(value(generator.integers(0, units, units))))
-    known = np.asarray(drawn)[np.isfinite(drawn)]  # a metric may be undefined on some resamples
+    return Estimate(whole, _interval(np.asarray(drawn)), np.asarray(drawn))
+
+
+def difference(one: Estimate, other: Estimate) -> Estimate:
+    """`one` minus `other`, paired: both were drawn by equal generators, so resample by resample."""
+    both = min(len(one.drawn), len(other.drawn))
+    drawn = one.drawn[:both] - other.drawn[:both]
+    return Estimate(one.value - other.value, _interval(drawn), drawn)
+
+
+def _interval(drawn: np.ndarray) -> tuple[float, float]:
+    known = drawn[np.isfinite(drawn)]  # a metric may be undefined on some resamples
     low, high = np.percentile(known, [2.5, 97.5]) if len(known) else (np.nan, np.nan)
-    return Estimate(whole, (float(low), float(high)), len(drawn))
+    return float(low), float(high)
 
 
 def score_run(run: str, settings: ScoreSettings, *, command: str) -> Path:
@@ -109,12 +128,16 @@ def score_run(run: str, settings: ScoreSettings, *, command: str) -> Path:
     console = Console(highlight=False, soft_wrap=True)
     outcome = _measure(trained, data, settings.split, "none", plan)
     metrics = {metric.name: _described(metric) for metric in trained.task.metrics}
-    _add_scores(metrics, outcome, None)
+    ours = _estimates(metrics, outcome)
+    for name, entry in metrics.items():
+        entry.update(ours[name].told())
     for control in _CONTROLS:
-        _add_scores(metrics, _measure(trained, data, settings.split, control, plan), control)
+        found = _measure(trained, data, settings.split, control, plan)
+        _add_control(metrics, ours, _estimates(metrics, found), control)
     if other is not None:
         told, of = other
-        _add_scores(metrics, _measure(of, data, settings.split, "none", plan), "run")
+        found = _measure(of, data, settings.split, "none", plan)
+        _add_control(metrics, ours, _estimates(metrics, found), "run")
         for one in metrics.values():
             one["controls"]["run"]["run"] = told
     else:
@@ -155,9 +178,16 @@ def score_table(record: Mapping[str, Any]) -> Table:
             f"{low:.4g} to {high:.4g}",
             f"{controls['trivial']['value']:.4g}",
             f"{controls['shuffled']['value']:.4g}",
-            run if run == NOT_RUN else f"{run['value']:.4g}",
+            run if run == NOT_RUN else _beside(run),
         )
     return table
+
+
+def _beside(run: Mapping[str, Any]) -> str:
+    """A control run's figure, and the model's minus it with the paired interval."""
+    gain = run["difference"]
+    low, high = gain["interval"]
+    return f"{run['value']:.4g} (difference {gain['value']:+.3g}: {low:+.3g} to {high:+.3g})"
 
 
 def _described(metric: Metric) -> dict[str, Any]:
@@ -169,19 +199,27 @@ def _described(metric: Metric) -> dict[str, Any]:
     }
 
 
-def _add_scores(metrics: dict[str, dict[str, Any]], outcome: Outcome, control: str | None) -> None:
-    """Fills in estimates; the same resamples serve the model and its controls."""
+def _estimates(metrics: Mapping[str, Any], outcome: Outcome) -> dict[str, Estimate]:
+    """By metric; equal generators draw the same resamples for the model and its controls."""
+    return {
+        name: estimate(outcome.values[name], outcome.units, np.random.default_rng(0))
+        for name in metrics
+    }
+
+
+def _add_control(
+    metrics: dict[str, dict[str, Any]],
+    ours: Mapping[str, Estimate],
+    theirs: Mapping[str, Estimate],
+    control: str,
+) -> None:
+    """Writes a control's figures, and how much the model's are above, paired."""
     for name, entry in metrics.items():
-        found = estimate(outcome.values[name], outcome.units, np.random.default_rng(0))
-        told = {
-            "value": found.value,
-            "interval": list(found.interval),
-            "resamples": found.resamples,
+        gain = difference(ours[name], theirs[name])
+        entry["controls"][control] = {
+            **theirs[name].told(),
+            "difference": {"value": gain.value, "interval": list(gain.interval)},
         }
-        if control is None:
-            entry.update(told)
-        else:
-            entry["controls"][control] = told
 
 
 @torch.no_grad()

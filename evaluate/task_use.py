@@ -50,11 +50,15 @@ def run_task(
     Raises:
         EightBitError: the run is of another task, or some of the inputs failed.
     """
-    trained = trained_for(name, run, choose_device(device))
-    if not inputs:
+    where = choose_device(device)
+    trained = trained_for(name, run, where)
+    if not inputs and trained.task.needs_input:
         raise UsageError(f"on what? Write 'eightbit run {name} {run} INPUT' with files or folders.")
     # The weights ask for no gradients, so none are kept; heat maps ask for those of a map.
-    trained.task.run(trained, RunJob(tuple(inputs), output, options, print))
+    job = RunJob(
+        tuple(inputs), output, options, print, load=lambda other: trained_for(name, other, where)
+    )
+    trained.task.run(trained, job)
 
 
 def show_samples(run: str, output: Path | None, settings: SampleSettings) -> list[Path]:

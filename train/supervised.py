@@ -74,6 +74,8 @@ def rate_factor(learning: Learning, progress: float) -> float:
     if learning.schedule == "constant":
         return 1.0
     fallen = (progress - learning.warmup) / (1 - learning.warmup)
+    if learning.schedule == "halving":  # 5 epochs, then after each half epoch, 7.5 in all
+        return 0.5 ** max(int(fallen * 15) - 9, 0)
     if learning.schedule == "cosine":
         fallen = 0.5 - 0.5 * float(torch.cos(torch.tensor(fallen * torch.pi)))
     return 1.0 + (learning.final - 1.0) * min(fallen, 1.0)
@@ -226,6 +228,15 @@ def _optimizer(groups: list[dict[str, Any]], learning: Learning) -> torch.optim.
             lr=learning.learning_rate,
             momentum=learning.momentum,
             nesterov=learning.momentum > 0,
+        )
+    if learning.optimizer == "rmsprop":
+        return torch.optim.RMSprop(
+            groups,
+            lr=learning.learning_rate,
+            alpha=0.95,
+            eps=1e-4,
+            momentum=learning.momentum,
+            centered=True,
         )
     return torch.optim.AdamW(groups, lr=learning.learning_rate, betas=(learning.momentum, 0.999))
 

@@ -214,9 +214,14 @@ def test_every_known_set_is_described(cache: Path) -> None:
     assert [line.name for line in lines] == list(DATASETS)
     assert {"bccd", "bsds500", "cifar10", "lfw_faces", "mnist"} <= {line.name for line in lines}
     for line in lines:
-        assert line.place == "download" and line.address.startswith("http")
         known = DATASETS[line.name]
-        assert known.licence and known.origin and known.files
+        assert known.licence and known.origin
+        if not known.files:
+            assert line.place == "missing" and line.address == f"$EIGHTBIT_DATA/{line.name}"
+            with pytest.raises(DataError, match=f"{line.name} has no address .* EIGHTBIT_DATA"):
+                locate(line.name)
+            continue
+        assert line.place == "download" and line.address.startswith("http")
         for file in known.files:
             algorithm, _, digits = (file.checksum or "sha256:" + "0" * 64).partition(":")
             assert len(digits) == {"md5": 32, "sha256": 64}[algorithm]

@@ -23,7 +23,7 @@ from eightbit import tasks
 from eightbit.backbones import create_backbone
 from eightbit.cli import main
 from eightbit.errors import EightBitError, RunFolderError, TaskError, TrainingError, UsageError
-from eightbit.evaluate.task_scores import ScoreSettings, estimate, score_run
+from eightbit.evaluate.task_scores import ScoreSettings, difference, estimate, score_run
 from eightbit.tasks import Learning, RunJob, load_task
 from eightbit.train.reporting import Reporter
 from eightbit.train.runs import RunFolder
@@ -94,6 +94,27 @@ def test_the_learning_rate_rises_and_falls_as_the_schedule_says():
     assert rate_factor(cosine, 0.5) == pytest.approx(0.5)
     assert rate_factor(cosine, 0.75) == pytest.approx(0.5 - 0.5 / 2**0.5)
     assert rate_factor(Learning(schedule="constant", warmup=0.0), 0.9) == 1.0
+    halving = Learning(schedule="halving", warmup=0.0)  # 5 epochs, then each half epoch to 7.5
+    by_epoch = [rate_factor(halving, epoch / 7.5) for epoch in (0, 4.9, 5.1, 5.6, 6.1, 6.6, 7.1)]
+    assert by_epoch == [1, 1, 1 / 2, 1 / 4, 1 / 8, 1 / 16, 1 / 32]
+
+
+def test_rmsprop_takes_the_step_of_graves_2013():
+    learner = a_learner(
+        optimizer="rmsprop", learning_rate=1e-4, weight_decay=0, warmup=0, schedule="constant"
+    )
+    before = {n: p.detach().clone() for n, p in learner.model.named_parameters()}
+    gradients: dict[str, torch.Tensor] = {}
+    for name, parameter in learner.model.named_parameters():
+        parameter.register_post_accumulate_grad_hook(
+            lambda p, name=name: gradients.update({name: p.grad.clone()})
+        )
+    steps(learner, 1, 12)
+    for name, parameter in learner.model.named_parameters():
+        gradient = gradients[name]
+        square, mean = 0.05 * gradient**2, 0.05 * gradient
+        moved = -1e-4 * gradient / ((square - mean**2).sqrt() + 1e-4)
+        torch.testing.assert_close(parameter.detach() - before[name], moved, rtol=1e-3, atol=1e-8)
 
 
 @pytest.mark.parametrize("preset", ["small", "averaged"])
@@ -342,6 +363,24 @@ def test_scores_stand_beside_their_controls(a_run, tmp_path, capsys):
     record = json.loads(score_run(str(a_run.path), settings, command="").read_text())
     control = record["metrics"]["accuracy"]["controls"]["run"]
     assert control["run"] == "other" and control["value"] < accuracy["value"]
+    gain = control["difference"]
+    assert gain["value"] == pytest.approx(accuracy["value"] - control["value"])
+    assert gain["interval"][0] <= gain["value"] <= gain["interval"][1]
+    assert "difference" in capsys.readouterr().out
+
+
+def test_a_difference_is_paired(rng):
+    ours = rng.normal(3.0, 2.0, 400)
+    theirs = ours - rng.normal(0.1, 0.2, 400)
+    first, second = (
+        estimate(lambda units, v=v: float(v[units].mean()), 400, np.random.default_rng(0))
+        for v in (ours, theirs)
+    )
+    gain = difference(first, second)
+    low, high = gain.interval
+    assert gain.value == pytest.approx((ours - theirs).mean())
+    assert high - low == pytest.approx(2 * 1.96 * (ours - theirs).std() / 20, rel=0.1)
+    assert first.interval[0] < second.value < first.interval[1] and low > 0
 
 
 def test_the_bootstrap_interval_covers_a_mean_as_its_theory_says(rng):
