@@ -115,7 +115,8 @@ class CapturedStep:
             return
         device = batch.observations.device
         existed = self._changed()
-        before = [tensor.clone() for tensor in existed]
+        # With a graph of their own, the copies would tie the weights to this stream for the capture.
+        before = [tensor.detach().clone() for tensor in existed]
         drawn = self._generator.get_state()
         static = _copies(batch)
         _warm_up(lambda: self._step(static), device)

@@ -6,6 +6,7 @@ On the CPU something that repeats the work stands for the graph.
 from __future__ import annotations
 
 import dataclasses
+import gc
 from collections.abc import Callable
 from typing import Any
 
@@ -97,6 +98,22 @@ def test_measuring_a_graph_changes_nothing_and_repeating_it_equals_the_step(opti
     assert torch.equal(generator.get_state(), drawn)
     for one, other in zip(online.master.parameters(), expected.master.parameters(), strict=True):
         assert torch.equal(one, other)
+
+
+def test_no_graph_of_autograd_is_alive_when_a_step_is_captured(monkeypatch):
+    """It would hold nodes of the weights that belong to another stream than the capture's."""
+    monkeypatch.setattr("eightbit.agents.captured.TRIALS", 2)
+    step, changed, generator, _ = learner_parts("adam")
+    alive: list[int] = []
+
+    def capture(work: Callable[[], Any], generator: torch.Generator) -> Any:
+        tensors = [thing for thing in gc.get_objects() if type(thing) is torch.Tensor]
+        alive.append(sum(tensor.grad_fn is not None for tensor in tensors))
+        return Repeats()(work, generator)
+
+    gc.collect()
+    CapturedStep(step, changed, generator, capture=capture)(batches(1)[0])
+    assert alive == [0]
 
 
 @pytest.mark.parametrize(("seconds", "taken"), [((1.0, 0.5), True), ((1.0, 0.99), False)])
