@@ -12,9 +12,11 @@ from . import (  # noqa: F401  # each registers its backbones
     dqn_cnn,
     impala,
     mlp,
+    multiplicative,
     recurrent,
     resnet,
     speedy,
+    stacked,
     vgg,
 )
 from .base import (

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
@@ -28,6 +29,8 @@ def lstm(
     projection: int = 0,
     layer_norm: bool = False,
     bidirectional: bool = False,
+    dropout: float = 0.0,
+    weight_dropout: float = 0.0,
 ) -> nn.Module:
     """Long short-term memory with a reset mask.
 
@@ -38,8 +41,13 @@ def lstm(
             below `hidden`; 0 for none. torch has no fused CPU kernel for it, and says so once.
         layer_norm: normalise each layer's output, which keeps the fused kernels in use.
         bidirectional: also read backwards; for whole sequences only, so no state goes in.
+        dropout: share of what passes from one layer to the next that is dropped in training;
+            the mask is drawn once for a sequence (Gal and Ghahramani 2016).
+        weight_dropout: share of the recurrent weights that is dropped in training, drawn once
+            for a batch (Merity et al. 2017, AWD-LSTM); not with a projection.
     """
     require_positive("lstm", hidden=hidden, layers=layers)
+    require_dropout("lstm", dropout, weight_dropout, projection)
     if not 0 <= projection < hidden:
         raise UsageError(f"lstm: projection is from 1 to {hidden - 1}, or 0, not {projection}.")
     directions = 2 if bidirectional else 1
@@ -54,7 +62,15 @@ def lstm(
         )
         for index in range(layers)
     ]
-    return RecurrentTrunk(stack, size, (projection or hidden, hidden), directions, layer_norm)
+    return RecurrentTrunk(
+        stack,
+        size,
+        (projection or hidden, hidden),
+        directions,
+        layer_norm=layer_norm,
+        dropout=dropout,
+        weight_dropout=weight_dropout,
+    )
 
 
 @register_backbone(kind="recurrent", default_in_shape=(64,), paper="Cho et al. 2014")
@@ -82,7 +98,18 @@ def gru(
         )
         for index in range(layers)
     ]
-    return RecurrentTrunk(stack, size, (hidden,), directions, layer_norm)
+    return RecurrentTrunk(stack, size, (hidden,), directions, layer_norm=layer_norm)
+
+
+def require_dropout(
+    backbone: str, dropout: float, weight_dropout: float = 0.0, projection: int = 0
+) -> None:
+    """Raises UsageError unless both shares lie in [0, 1) and suit the network."""
+    for name, value in (("dropout", dropout), ("weight_dropout", weight_dropout)):
+        if not 0 <= value < 1:
+            raise UsageError(f"{backbone}: {name} lies in [0, 1), not {value}.")
+    if weight_dropout and projection:
+        raise UsageError(f"{backbone}: weight_dropout needs a network without projection.")
 
 
 class RecurrentTrunk(nn.Module):
@@ -90,26 +117,37 @@ class RecurrentTrunk(nn.Module):
 
     Args:
         stack: batch-first `nn.LSTM` or `nn.GRU` modules of one layer each.
-        out_features: length of the last layer's output, all directions together.
+        width: length of a layer's output, all directions together.
         state_sizes: length of each part of the state: (h, c) of an LSTM, (h,) of a GRU.
         directions: 1, or 2 when the layers are bidirectional.
         layer_norm: whether each layer's output is normalised.
+        dropout: share dropped between layers in training.
+        weight_dropout: share of the recurrent weights, of `nn.LSTM`, dropped in training.
+        skips: each layer above the first reads the output of the one below and the input, in
+            this order, and the trunk's output is that of all layers, the first one first.
     """
 
     def __init__(
         self,
         stack: Sequence[nn.Module],
-        out_features: int,
+        width: int,
         state_sizes: tuple[int, ...],
         directions: int,
-        layer_norm: bool,
+        *,
+        layer_norm: bool = False,
+        dropout: float = 0.0,
+        weight_dropout: float = 0.0,
+        skips: bool = False,
     ):
         super().__init__()
         self.stack = nn.ModuleList(stack)
         self.norms = nn.ModuleList(
-            nn.LayerNorm(out_features) if layer_norm else nn.Identity() for _ in stack
+            nn.LayerNorm(width) if layer_norm else nn.Identity() for _ in stack
         )
-        self.out_features = out_features
+        self.out_features = width * len(stack) if skips else width
+        self.dropout = dropout
+        self.weight_dropout = weight_dropout
+        self.skips = skips
         self.state_sizes = state_sizes
         self.directions = directions
 
@@ -163,16 +201,29 @@ class RecurrentTrunk(nn.Module):
 
     def _run(self, x: Sequences, state: State) -> tuple[Sequences, State]:
         left: list[State] = []
+        given, outputs = x, []
         for index, (layer, norm) in enumerate(zip(self.stack, self.norms, strict=True)):
+            if index:
+                x = _changed(x, self._dropped)
+                x = _joined([x, given]) if self.skips else x
             rows = slice(index * self.directions, (index + 1) * self.directions)
             entry = tuple(part[rows].contiguous() for part in state)  # cuDNN asks for it
-            x, after = layer(x, entry if len(entry) > 1 else entry[0])
-            left.append(after if len(entry) > 1 else (after,))
-            if isinstance(x, PackedSequence):
-                x = PackedSequence(norm(x.data), x.batch_sizes)
+            if self.training and self.weight_dropout:
+                x, after = _run_thinned(layer, x, entry, self.weight_dropout)
             else:
-                x = norm(x)
-        return x, tuple(torch.cat(parts) for parts in zip(*left, strict=True))
+                x, after = layer(x, entry if len(entry) > 1 else entry[0])
+            left.append(after if len(entry) > 1 else (after,))
+            x = _changed(x, norm)
+            outputs.append(x)
+        out = _joined(outputs) if self.skips else x
+        return out, tuple(torch.cat(parts) for parts in zip(*left, strict=True))
+
+    def _dropped(self, x: Tensor) -> Tensor:
+        """Dropout with one mask for all steps of a sequence; of packed rows, one for each."""
+        if not self.training or not self.dropout:
+            return x
+        mask = torch.ones_like(x[:, :1] if x.ndim == 3 else x)
+        return x * F.dropout(mask, self.dropout)
 
     def _check(self, x: Tensor, state: State | None, reset: Tensor | None) -> None:
         features = self.stack[0].input_size
@@ -198,6 +249,36 @@ class RecurrentTrunk(nn.Module):
                 f"state is a tuple of tensors of shapes {wanted}, as the last call returned it; "
                 "None begins with zeros."
             )
+
+
+def _run_thinned(
+    layer: nn.LSTM, x: Sequences, entry: State, share: float
+) -> tuple[Sequences, State]:
+    """An `nn.LSTM` of one layer with a share of its recurrent weights dropped."""
+    weights = [
+        F.dropout(weight, share) if name.startswith("weight_hh") else weight
+        for name, weight in layer.named_parameters()
+    ]
+    options = (True, 1, 0.0, True, layer.bidirectional)
+    if isinstance(x, PackedSequence):
+        rows, h, c = torch.lstm(x.data, x.batch_sizes, entry, weights, *options)
+        return PackedSequence(rows, x.batch_sizes), (h, c)
+    out, h, c = torch.lstm(x, entry, weights, *options, layer.batch_first)
+    return out, (h, c)
+
+
+def _changed(x: Sequences, change: Callable[[Tensor], Tensor]) -> Sequences:
+    if isinstance(x, PackedSequence):
+        return PackedSequence(change(x.data), x.batch_sizes)
+    return change(x)
+
+
+def _joined(parts: Sequence[Sequences]) -> Sequences:
+    """Vectors put behind each other, step by step."""
+    first = parts[0]
+    if isinstance(first, PackedSequence):
+        return PackedSequence(torch.cat([p.data for p in parts], -1), first.batch_sizes)
+    return torch.cat(list(parts), -1)
 
 
 class _Pieces(NamedTuple):

@@ -85,6 +85,11 @@ def _darknet(width: int, depth: int = 1) -> int:
     return total
 
 
+def _skip_lstm(features: int, hidden: int, layers: int) -> int:
+    """Four gates of each layer; those above the first also read the one below."""
+    return 4 * hidden * (layers * (features + hidden + 2) + (layers - 1) * hidden)
+
+
 NATURE_CONVS = _conv(4, 32, 8) + _conv(32, 64, 4) + _conv(64, 64, 3)
 # name, in_shape, options, out_features, parameters
 TABLE = [
@@ -167,6 +172,10 @@ TABLE = [
     ("lstm", (6,), {"hidden": 8, "projection": 3}, 3, 4 * 8 * (6 + 3 + 2) + 3 * 8),
     ("lstm", (6,), {"hidden": 8, "bidirectional": True}, 16, 2 * 4 * 8 * (6 + 8 + 2)),
     ("lstm", (6,), {"hidden": 8, "layer_norm": True}, 8, 4 * 8 * (6 + 8 + 2) + 16),
+    ("lstm", (6,), {"hidden": 8, "dropout": 0.5}, 8, 4 * 8 * (6 + 8 + 2)),
+    ("skip_lstm", (6,), {"hidden": 8, "layers": 1}, 8, 4 * 8 * (6 + 8 + 2)),
+    ("skip_lstm", (6,), {"hidden": 8, "layers": 3, "dropout": 0.1}, 24, _skip_lstm(6, 8, 3)),
+    ("skip_lstm", (6,), {"hidden": 8, "layer_norm": True}, 24, _skip_lstm(6, 8, 3) + 3 * 16),
     ("gru", (6,), {"hidden": 8, "layers": 2}, 8, 3 * 8 * (6 + 8 + 2) + 3 * 8 * (8 + 8 + 2)),
     ("gru", (6,), {"hidden": 8, "bidirectional": True}, 16, 2 * 3 * 8 * (6 + 8 + 2)),
     ("gru", (6,), {"hidden": 8, "layer_norm": True}, 8, 3 * 8 * (6 + 8 + 2) + 16),
@@ -268,7 +277,7 @@ def test_an_mlp_takes_bytes_as_numbers_from_zero_to_one():
         ("nature", CIFAR, {}, "at least 36x36 pixels, not 32x32"),
         ("nips2013", (4, 10, 84), {}, "at least 20x20 pixels, not 10x84"),
         ("nature", (84, 84), {}, r"\(channels, height, width\), not \(84, 84\)"),
-        ("nature", (8,), {}, "there are gru, lstm, mlp"),
+        ("nature", (8,), {}, "there are gru, lstm, m"),
         ("mlp", ATARI, {}, "there are alexnet, darknet, impala, nature"),
         ("mlp", (0,), {}, r"\(features,\), not \(0,\)"),
         ("nature", ATARI, {"hidden": -1}, "nature: hidden must be above zero, not -1"),
@@ -281,6 +290,9 @@ def test_an_mlp_takes_bytes_as_numbers_from_zero_to_one():
         ("mlp", (5,), {"hidden": ()}, "at least one layer"),
         ("mlp", (5,), {"activation": "gelu"}, "activation is relu or tanh"),
         ("lstm", (5,), {"hidden": 8, "projection": 8}, "projection is from 1 to 7, or 0"),
+        ("lstm", (5,), {"dropout": 1.0}, r"lstm: dropout lies in \[0, 1\), not 1.0"),
+        ("skip_lstm", (5,), {"layers": 0}, "skip_lstm: layers must be above zero"),
+        ("skip_lstm", (5,), {"dropout": -0.1}, "skip_lstm: dropout lies in"),
         ("gru", (5,), {"layers": 0}, "gru: layers must be above zero"),
     ],
 )

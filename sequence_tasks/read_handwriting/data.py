@@ -1,0 +1,155 @@
+"""Real lines and rows of real words as training batches, and lines to measure on."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...datasets.strokes import Writing, person, prepared_all, read_writings
+from ...errors import DataError
+from ...tasks import TaskData
+from .augment import augmented
+from .language import encode, label_of
+from .model import padded
+from .options import ReadHandwritingOptions
+
+_MULTIPLE = 32
+"""lengths of batches are multiples of this, in points"""
+_LABELS = 16
+"""and of this, in labels"""
+
+
+def build_data(options: ReadHandwritingOptions, data: str, seed: int) -> TaskData:
+    """Reads handwriting; see `Task.build_data`. The splits are lists of prepared lines.
+
+    Writings whose quality is BAD are in no split that is measured.
+
+    Raises:
+        DataError: the data cannot be read, or have too few characters.
+    """
+    found = read_writings(data, seed)
+    lines = {split: ready(part, options) for split, part in found.lines.items()}
+    lines["validation"] = [one for one in lines["validation"] if one.quality != "BAD"]
+    lines["test"] = [one for one in lines["test"] if one.quality != "BAD"]
+    words = ready(found.words["train"], options) if options.learn_from == "both" else []
+    every = Counter("".join(one.text for one in lines["train"] + words))
+    alphabet = sorted(character for character, n in every.items() if n >= options.fewest)
+    if not alphabet:
+        raise DataError(f"{data}: no character is in the training texts {options.fewest} times.")
+    known = {one.text for one in lines["train"]}
+    batches = Batches(lines["train"], words, alphabet, options, seed)
+    facts = {
+        **found.facts,
+        "alphabet": alphabet,
+        "characters": {c: every[c] for c in alphabet},
+        "rare": {c: n for c, n in sorted(every.items()) if n < options.fewest},
+        "step": options.step,
+        "learnt_from": "real writing alone: "
+        + ("lines, and words of one writer set in a row" if words else "lines"),
+        "test_texts_in_training": sum(one.text in known for one in lines["test"]),
+    }
+    return TaskData(facts, batches.examples, batches, lines)
+
+
+def ready(writings: Sequence[Writing], options: ReadHandwritingOptions) -> list[Writing]:
+    """Writings as the network takes them: prepared, from x = 0, the mean height at y = 0."""
+    # A row of equal dots needs a frame for each and one between two.
+    found = prepared_all(writings, options.step, least=2 * options.stride)
+    for one in found:
+        one.points[:, 0] -= one.points[:, 0].min()
+        one.points[:, 1] -= one.points[:, 1].mean()
+    return found
+
+
+class Batches:
+    """Training batches as a pure function of the step; see `TaskData.batch`.
+
+    Called with (step, batch size) it returns "points" float32 (B, T, 3), "lengths" int64 (B,),
+    "labels" int64 (B, L), 0 beyond "label_lengths" int64 (B,). An epoch holds every line once and
+    every word once, in rows of words of one writer that change from epoch to epoch.
+
+    Attributes:
+        examples: lines and rows of an epoch.
+    """
+
+    def __init__(
+        self,
+        lines: Sequence[Writing],
+        words: Sequence[Writing],
+        alphabet: Sequence[str],
+        options: ReadHandwritingOptions,
+        seed: int,
+    ):
+        place = label_of(alphabet)
+        every = [*lines, *words]
+        self.paths = [one.points for one in every]
+        self.labels = [np.array(encode(one.text, place), np.int64) for one in every]
+        self.sizes = np.array([len(path) for path in self.paths])
+        self.space = place.get(" ", 0)
+        self.distortion = options.distortion
+        self.seed = seed
+        self.lines = len(lines)
+        by_person: dict[str, list[int]] = {}
+        for index, one in enumerate(words, self.lines):
+            by_person.setdefault(person(one.writer), []).append(index)
+        self.words = [np.array(by_person[name]) for name in sorted(by_person)]
+        rng = np.random.default_rng([seed, 11])
+        longest = options.longest_row if self.space else 1
+        self.cuts = [_cuts(len(indices), longest, rng) for indices in self.words]
+        self.examples = self.lines + sum(len(cuts) + 1 for cuts in self.cuts)
+        self._order = lru_cache(maxsize=4)(self._ordered)
+
+    def __call__(self, step: int, size: int) -> Mapping[str, Tensor]:
+        count = -(-self.examples // size)
+        epoch, place = divmod(step, count)
+        rows = self._order(epoch, size)[place]
+        rng = np.random.default_rng([self.seed, 12, step])
+        made = [self._row(indices, rng) for indices in rows]
+        points, lengths = padded([path for path, _ in made], _MULTIPLE)
+        points, lengths = augmented(points, lengths, self.distortion, rng)
+        most = max(len(labels) for _, labels in made)
+        labels = np.zeros((size, max(1, -(-most // _LABELS)) * _LABELS), np.int64)
+        for row, (_, found) in enumerate(made):
+            labels[row, : len(found)] = found
+        return {
+            "points": torch.from_numpy(points),
+            "lengths": torch.from_numpy(lengths),
+            "labels": torch.from_numpy(labels),
+            "label_lengths": torch.tensor([len(found) for _, found in made]),
+        }
+
+    def _ordered(self, epoch: int, size: int) -> list[list[np.ndarray]]:
+        """The batches of an epoch: examples of nearly one length each, in random order."""
+        rng = np.random.default_rng([self.seed, 13, epoch])
+        rows = [np.array([index]) for index in range(self.lines)]
+        for indices, cuts in zip(self.words, self.cuts, strict=True):
+            rows += np.split(rng.permutation(indices), cuts)
+        length = np.array([self.sizes[indices].sum() for indices in rows])
+        order = np.argsort(length * rng.uniform(0.85, 1.15, len(rows)), kind="stable")
+        order = np.resize(order, -(-len(order) // size) * size)  # fills the last batch
+        batches = order.reshape(-1, size)
+        return [[rows[i] for i in batch] for batch in batches[rng.permutation(len(batches))]]
+
+    def _row(self, indices: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Path and labels of a line, or of words side by side."""
+        if len(indices) == 1:
+            return self.paths[indices[0]], self.labels[indices[0]]
+        paths, labels, right = [], [], 0.0
+        for index, gap in zip(indices, rng.uniform(0.6, 2.2, len(indices)), strict=True):
+            path = self.paths[index].copy()
+            path[:, 0] += right
+            right = float(path[:, 0].max()) + gap
+            paths.append(path)
+            labels += [self.labels[index], [self.space]]
+        return np.concatenate(paths), np.concatenate(labels[:-1])
+
+
+def _cuts(count: int, longest: int, rng: np.random.Generator) -> np.ndarray:
+    """Where `count` words are cut into rows of 1 to `longest`."""
+    ends = np.cumsum(rng.integers(1, longest + 1, count))
+    return ends[ends < count]

@@ -1,0 +1,118 @@
+"""From labels' probabilities along a path to a text."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+
+import numpy as np
+
+from .model import BLANK
+
+_SURE = math.log(0.9995)
+"""a frame this certainly empty only ends a repetition"""
+_LEAST = math.log(1e-4)
+"""labels less likely than this are not tried"""
+_NEVER = -math.inf
+
+
+def best_path(log_probs: np.ndarray) -> list[int]:
+    """The text of the most likely path: repetitions and blanks (label 0) left out.
+
+    Args:
+        log_probs: float (T, labels).
+    """
+    path = log_probs.argmax(axis=1)
+    kept = (path != BLANK) & np.concatenate([[True], path[1:] != path[:-1]])
+    return path[kept].tolist()
+
+
+def prefix_beam_search(
+    log_probs: np.ndarray,
+    width: int,
+    language: np.ndarray | None = None,
+    weight: float = 0.0,
+    least: float = _LEAST,
+) -> list[int]:
+    """The text that is most likely over all its paths, as far as the beam reaches.
+
+    Each prefix is carried with the probabilities that its paths end in a blank or in its last
+    label (Graves 2012, section 7.5.2; Hannun 2014 with a model of language).
+
+    Args:
+        log_probs: float (T, labels).
+        width: prefixes kept after every frame.
+        language: float (labels, labels, labels) of log-probabilities of a label after two; None
+            for none.
+        weight: factor on them.
+        least: labels of a lower log-probability are passed over.
+    """
+    beam: dict[tuple[int, ...], tuple[float, float]] = {(): (0.0, _NEVER)}
+    prior: dict[tuple[int, ...], float] = {(): 0.0}
+    uses_language = language is not None and weight > 0
+    for frame in log_probs.tolist():
+        if frame[BLANK] > _SURE:
+            beam = {
+                prefix: (_add(blank, last) + frame[BLANK], _NEVER)
+                for prefix, (blank, last) in beam.items()
+            }
+            continue
+        labels = [k for k, value in enumerate(frame) if value > least and k != BLANK]
+        grown: dict[tuple[int, ...], list[float]] = defaultdict(lambda: [_NEVER, _NEVER])
+        for prefix, (blank, last) in beam.items():
+            both = _add(blank, last)
+            entry = grown[prefix]
+            entry[0] = _add(entry[0], both + frame[BLANK])
+            if prefix:
+                entry[1] = _add(entry[1], last + frame[prefix[-1]])
+            for label in labels:
+                before = blank if prefix and label == prefix[-1] else both
+                if before == _NEVER:
+                    continue
+                longer = (*prefix, label)
+                if longer not in prior:
+                    gain = _language_gain(language, prefix, label) if uses_language else 0.0
+                    prior[longer] = prior[prefix] + weight * gain
+                entry = grown[longer]
+                entry[1] = _add(entry[1], before + frame[label])
+        ranked = sorted(grown.items(), key=lambda item: -(_add(*item[1]) + prior[item[0]]))
+        beam = {prefix: (ends[0], ends[1]) for prefix, ends in ranked[:width]}
+        prior = {prefix: prior[prefix] for prefix in beam}
+    return list(max(beam, key=lambda prefix: _add(*beam[prefix]) + prior[prefix]))
+
+
+def read_batch(
+    log_probs: np.ndarray,
+    frames: Sequence[int],
+    width: int,
+    language: np.ndarray | None,
+    weight: float,
+) -> list[list[int]]:
+    """Labels of each row of log-probabilities (B, T, labels), of which `frames` count.
+
+    Args:
+        width: of the beam; 0 for the best path.
+        language, weight: see `prefix_beam_search`.
+    """
+    rows = [row[:count] for row, count in zip(log_probs, frames, strict=True)]
+    if width == 0:
+        return [best_path(row) for row in rows]
+    return [prefix_beam_search(row, width, language, weight) for row in rows]
+
+
+def _language_gain(language: np.ndarray | None, prefix: tuple[int, ...], label: int) -> float:
+    """Log-probability of a label, in units that do not punish long texts as such."""
+    assert language is not None
+    before, last = (0, 0, *prefix)[-2:]
+    # Against equal odds: a likely character is a gain and an unlikely one a loss.
+    return float(language[before, last, label]) + math.log(len(language) - 1)
+
+
+def _add(a: float, b: float) -> float:
+    """log(exp(a) + exp(b))."""
+    if a < b:
+        a, b = b, a
+    if b == _NEVER:
+        return a
+    return a + math.log1p(math.exp(b - a))

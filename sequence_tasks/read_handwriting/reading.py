@@ -1,0 +1,91 @@
+"""Reads prepared paths with a trained network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+import torch
+from torch import nn
+
+from ...datasets.strokes import Writing
+from .decoding import read_batch
+from .language import decode
+from .model import Reader, padded, text_nll
+from .options import ReadHandwritingOptions
+
+_POINTS = 60_000
+"""points of a batch, padding included, at most"""
+_MULTIPLE = 64
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a line says.
+
+    Attributes:
+        text: may be empty.
+        confidence: in [0, 1]: the network's probability of the text, its geometric mean over the
+            characters; that of an empty text is its probability.
+    """
+
+    text: str
+    confidence: float
+
+
+@torch.no_grad()
+def read_lines(
+    model: nn.Module,
+    lines: Sequence[Writing],
+    alphabet: Sequence[str],
+    options: ReadHandwritingOptions,
+) -> list[Reading]:
+    """Reads lines that `data.ready` made.
+
+    Lines of one padded length go through the network together, so that what is read does not
+    depend on the other lines.
+
+    Args:
+        model: in evaluation mode, on the device that shall compute.
+        options: of the task; `decode`, `beam` and `language` may be others than in training.
+    """
+    reader = cast(Reader, model)
+    table = reader.language.float().cpu().numpy()
+    language = table if options.language > 0 and table.any() else None
+    width = options.beam if options.decode == "beam" else 0
+    steps = np.array([-(-len(one.points) // _MULTIPLE) * _MULTIPLE for one in lines])
+    found: list[Reading | None] = [None] * len(lines)
+    for length in np.unique(steps):
+        rows = np.flatnonzero(steps == length)
+        size = max(1, _POINTS // int(length))
+        for start in range(0, len(rows), size):
+            some = rows[start : start + size]
+            paths, lengths = padded([lines[i].points for i in some], _MULTIPLE)
+            readings = _read(reader, paths, lengths, (width, language, options.language))
+            for index, (labels, confidence) in zip(some, readings, strict=True):
+                found[index] = Reading(decode(labels, alphabet).strip(), confidence)
+    return [one for one in found if one is not None]
+
+
+def _read(
+    model: Reader,
+    paths: np.ndarray,
+    lengths: np.ndarray,
+    search: tuple[int, np.ndarray | None, float],
+) -> list[tuple[list[int], float]]:
+    """Labels and confidence of each row."""
+    device = next(model.parameters()).device
+    log_probs, frames = model(
+        torch.from_numpy(paths).to(device), torch.from_numpy(lengths).to(device)
+    )
+    log_probs, frames = log_probs.cpu(), frames.cpu()
+    labels = read_batch(log_probs.numpy(), frames.tolist(), *search)
+    sizes = torch.tensor([len(one) for one in labels])
+    targets = torch.zeros(len(labels), max(1, int(sizes.max())), dtype=torch.int64)
+    for row, one in enumerate(labels):
+        targets[row, : len(one)] = torch.tensor(one, dtype=torch.int64)
+    nll = text_nll(log_probs, frames, targets, sizes)
+    confidence = torch.exp(-nll / sizes.clamp(min=1)).clamp(0, 1)
+    return list(zip(labels, confidence.tolist(), strict=True))
