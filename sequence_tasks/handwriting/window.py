@@ -76,26 +76,40 @@ def _run(
     tape.joined[0, :, :hidden], tape.joined[0, :, hidden:] = state.h, state.w
     tape.cells[0], tape.kappa[0] = state.c, state.kappa
     places_from_one = torch.arange(1, places + 1, device=read.device, dtype=read.dtype)
-    for t in range(steps):
-        gates, cell, h = tape.gates[t], tape.cells[t + 1], tape.joined[t + 1, :, :hidden]
-        torch.addmm(read[t], tape.joined[t], recurrent, out=gates)
-        gates[:, : 3 * hidden].sigmoid_()
-        gates[:, 3 * hidden :].tanh_()
-        let_in, keep, let_out, new = gates.chunk(4, 1)
-        torch.mul(keep, tape.cells[t], out=cell).addcmul_(let_in, new)
-        torch.tanh(cell, out=tape.squashed[t])
-        torch.mul(let_out, tape.squashed[t], out=h)
+    # Views of all steps are made at once: in the loop each would cost as much as the arithmetic.
+    squeezed, new = tape.gates[..., : 3 * hidden].unbind(), tape.gates[..., 3 * hidden :].unbind()
+    let_in, keep, let_out = (
+        tape.gates[..., i * hidden : (i + 1) * hidden].unbind() for i in range(3)
+    )
+    h, w = tape.joined[1:, :, :hidden].unbind(), tape.joined[1:, :, hidden:].unbind()
+    alpha, beta, moved = (part.unbind() for part in tape.shape.chunk(3, 2))
+    rows = zip(
+        read.unbind(),
+        tape.joined.unbind(),
+        tape.gates.unbind(),
+        tape.squashed.unbind(),
+        tape.shape.unbind(),
+        tape.bells.unbind(),
+        tape.phi.unbind(),
+        strict=False,
+    )
+    cells, kappa = tape.cells.unbind(), tape.kappa.unbind()
+    kappa_across = tape.kappa.unsqueeze(3).unbind()
+    for t, (given, joined, gates, squashed, shape, bells, phi) in enumerate(rows):
+        torch.addmm(given, joined, recurrent, out=gates)
+        squeezed[t].sigmoid_()
+        new[t].tanh_()
+        torch.mul(keep[t], cells[t], out=cells[t + 1]).addcmul_(let_in[t], new[t])
+        torch.tanh(cells[t + 1], out=squashed)
+        torch.mul(let_out[t], squashed, out=h[t])
 
-        shape = tape.shape[t]
-        torch.addmm(bias, h, window, out=shape).clamp_(max=_LARGEST).exp_()
-        alpha, beta, moved = shape.chunk(3, 1)
-        torch.add(tape.kappa[t], moved, out=tape.kappa[t + 1])
-        bells = tape.bells[t]
-        torch.sub(tape.kappa[t + 1][:, :, None], places_from_one, out=bells)
-        bells.square_().mul_(beta.neg()[:, :, None]).exp_()
-        phi = torch.bmm(alpha[:, None], bells)
-        tape.phi[t] = phi[:, 0]
-        tape.joined[t + 1, :, hidden:] = torch.bmm(phi, text)[:, 0]
+        torch.addmm(bias, h[t], window, out=shape).clamp_(max=_LARGEST).exp_()
+        torch.add(kappa[t], moved[t], out=kappa[t + 1])
+        torch.sub(kappa_across[t + 1], places_from_one, out=bells)
+        bells.square_().mul_(beta[t].neg().unsqueeze(2)).exp_()
+        weights = torch.bmm(alpha[t].unsqueeze(1), bells)
+        phi.copy_(weights.squeeze(1))
+        w[t].copy_(torch.bmm(weights, text).squeeze(1))
     return tape
 
 
@@ -136,33 +150,36 @@ class _WindowLSTM(torch.autograd.Function):
         steps, batch, hidden = for_h.shape
         slopes, through = _slopes(tape)
         places = torch.arange(1, text.shape[1] + 1, device=text.device, dtype=text.dtype)
-        by_gates = torch.empty_like(tape.gates)
-        by_shape = torch.empty_like(tape.shape)
+        by_gates, by_shape = torch.empty_like(tape.gates), torch.empty_like(tape.shape)
         later = for_h.new_zeros(batch, hidden + text.shape[2])  # of h and w, from the next step
-        by_cell = torch.zeros_like(tape.cells[0])
-        by_kappa = torch.zeros_like(tape.kappa[0])
+        later_h, later_w = later[:, :hidden], later[:, hidden:]
+        by_cell, by_kappa = torch.zeros_like(tape.cells[0]), torch.zeros_like(tape.kappa[0])
         text_across = text.transpose(1, 2)
+        alpha, beta, moved = (part.unbind() for part in tape.shape.chunk(3, 2))
+        alpha_across = tape.shape[..., : alpha[0].shape[1]].unsqueeze(3).unbind()
+        kappa, bells = tape.kappa[1:].unsqueeze(3).unbind(), tape.bells.unbind()
+        keep = tape.gates[..., hidden : 2 * hidden].unbind()
+        through, for_h_rows, for_w_rows = through.unbind(), for_h.unbind(), for_w.unbind()
+        four = slopes.unflatten(2, (4, hidden)).unbind()
+        out_slope = slopes[..., 2 * hidden : 3 * hidden].unbind()
+        gate_rows, shape_rows = by_gates.unbind(), by_shape.unbind()
+        four_rows = by_gates.unflatten(2, (4, hidden)).unbind()
+        out_rows = by_gates[..., 2 * hidden : 3 * hidden].unbind()
         for t in reversed(range(steps)):
-            alpha, beta, moved = tape.shape[t].chunk(3, 1)
-            by_phi = torch.bmm((for_w[t] + later[:, hidden:])[:, None], text_across)
-            pull = tape.bells[t] * alpha[:, :, None] * by_phi
-            away = tape.kappa[t + 1][:, :, None] - places
+            by_phi = torch.bmm((for_w_rows[t] + later_w).unsqueeze(1), text_across)
+            pull = (bells[t] * alpha_across[t]).mul_(by_phi)
+            away = kappa[t] - places
             pulled = pull * away
-            by_kappa = by_kappa - 2 * beta * pulled.sum(2)
-            by_shape[t] = torch.cat(
-                [pull.sum(2), -beta * (pulled * away).sum(2), by_kappa * moved], 1
-            )
-            by_h = torch.addmm(for_h[t] + later[:, :hidden], by_shape[t], window)
+            by_kappa = torch.addcmul(by_kappa, beta[t], pulled.sum(2), value=-2)
+            by_beta = (pulled.mul_(away)).sum(2).mul_(beta[t]).neg_()
+            torch.cat([pull.sum(2), by_beta, by_kappa * moved[t]], 1, out=shape_rows[t])
+            by_h = torch.addmm(for_h_rows[t] + later_h, shape_rows[t], window)
             by_cell = torch.addcmul(by_cell, by_h, through[t])
-            by_gate = torch.mul(
-                slopes[t].view(batch, 4, hidden),
-                by_cell[:, None],
-                out=by_gates[t].view(batch, 4, hidden),
-            )
-            torch.mul(slopes[t, :, 2 * hidden : 3 * hidden], by_h, out=by_gate[:, 2])
-            torch.clamp(by_gates[t], -bound, bound, out=by_gates[t])
-            torch.mm(by_gates[t], recurrent, out=later)
-            by_cell = by_cell * tape.gates[t, :, hidden : 2 * hidden]
+            torch.mul(four[t], by_cell.unsqueeze(1), out=four_rows[t])
+            torch.mul(out_slope[t], by_h, out=out_rows[t])
+            torch.clamp(gate_rows[t], -bound, bound, out=gate_rows[t])
+            torch.mm(gate_rows[t], recurrent, out=later)
+            by_cell = by_cell.mul_(keep[t])
         flat_gates, flat_shape = by_gates.flatten(0, 1), by_shape.flatten(0, 1)
         by_recurrent = flat_gates.t() @ tape.joined[:-1].flatten(0, 1)
         by_window = flat_shape.t() @ tape.joined[1:, :, :hidden].flatten(0, 1)

@@ -59,7 +59,16 @@ class Split:
     texts: Pairs
     source: list[np.ndarray]
     target: list[np.ndarray]
-    memory: dict[str, Any]
+    memory: dict[Any, Any]
+
+    def first(self, count: int) -> Split:
+        """The first pairs; the same object each time, so that predictions are kept."""
+        if ("first", count) not in self.memory:
+            texts = Pairs(self.texts.source[:count], self.texts.target[:count])
+            held = Split(texts, self.source[:count], self.target[:count], {})
+            self.memory["first", count] = held
+        found: Split = self.memory["first", count]
+        return found
 
 
 def build_data(options: TranslateOptions, data: str, seed: int) -> TaskData:
@@ -167,7 +176,7 @@ class Batches:
     def __init__(self, train: Split, vocabulary: Vocabulary, dropout: float, seed: int):
         self.train, self.vocabulary = train, vocabulary
         self.dropout, self.seed = dropout, seed
-        self.lengths = np.array([(len(t), len(s)) for s, t in zip(train.source, train.target)])
+        self.lengths = np.array([(len(t), len(s)) for s, t in zip(train.source, train.target, strict=True)])
         self._sampled = lru_cache(2)(self._sample)
         self._sorted = lru_cache(4)(self._order)
 
