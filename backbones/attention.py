@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
 
-from ..errors import UnknownNameError
+from ..errors import UnknownNameError, UsageError
 from .base import require_positive
 
-AttentionKind = Literal["general", "dot", "additive"]
 
-
-def create_attention(kind: str, query_size: int, memory_size: int, size: int) -> nn.Module:
+def create_attention(kind: str, query_size: int, memory_size: int, size: int) -> Attention:
     """An attention whose `keys(memory)` and `forward(queries, keys, memory, mask)` fit each other.
 
     Args:
@@ -47,13 +45,17 @@ class ProductAttention(nn.Module):
         super().__init__()
         require_positive("attention", query_size=query_size, memory_size=memory_size)
         if not learnt and query_size != memory_size:
-            raise UnknownNameError("attention for unequal sizes", "dot", ("general", "additive"))
+            raise UsageError(
+                f"dot attention needs queries and memory of one size, not {query_size} and "
+                f"{memory_size}; choose general or additive."
+            )
         self.map = nn.Linear(memory_size, query_size, bias=False) if learnt else nn.Identity()
         self.scale = 1.0 if learnt else query_size**-0.5
 
     def keys(self, memory: Tensor) -> Tensor:
         """What queries (B, T, Q) are compared with: (B, S, Q) of a memory (B, S, M)."""
-        return self.map(memory)
+        keys: Tensor = self.map(memory)
+        return keys
 
     def forward(
         self, queries: Tensor, keys: Tensor, memory: Tensor, mask: Tensor
@@ -101,6 +103,9 @@ class AdditiveAttention(nn.Module):
         hidden = torch.tanh(self.query(queries)[:, :, None] + keys[:, None])
         weights = masked_softmax(self.score(hidden)[..., 0], mask)
         return torch.bmm(weights.to(memory.dtype), memory), weights
+
+
+Attention: TypeAlias = ProductAttention | AdditiveAttention
 
 
 def masked_softmax(scores: Tensor, mask: Tensor) -> Tensor:

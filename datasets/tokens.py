@@ -312,7 +312,8 @@ class Pieces:
 
     def decode(self, ids: Sequence[int] | np.ndarray, said: Mapping[int, str] = _NONE) -> str:
         """The text of ids; see `Tokens.decode`."""
-        written, run = [], []
+        written: list[str] = []
+        run: list[int] = []
         for place, number in enumerate(np.asarray(ids).tolist()):
             unknown = number in (self._filler, self._first + self._unknown)
             if place in said or unknown:

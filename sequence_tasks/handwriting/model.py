@@ -115,7 +115,7 @@ class WritingNetwork(nn.Module):
     def advance(
         self, points: Tensor, letters: Tensor, state: WriterState
     ) -> tuple[Tensor, Tensor | None, WriterState]:
-        """Goes on from a state.
+        """Goes on from a state, in the weights' number format.
 
         Args:
             points: (B, T, 3).
@@ -125,13 +125,14 @@ class WritingNetwork(nn.Module):
         Returns:
             outputs (B, T, 6M + 1), the window's weights (T, B, U) or None, the state after.
         """
-        if state.window is None:
-            found, trunk = self.backbone(points, state.trunk)
-            return self.head(found), None, WriterState(None, trunk)
-        h, w, phi, window = self.window.advance(points.transpose(0, 1), letters, state.window)
-        h, w = h.transpose(0, 1), w.transpose(0, 1)
-        upper, trunk = self.backbone(torch.cat([points, w, h], -1), state.trunk)
-        return self.head(torch.cat([h, upper], -1)), phi, WriterState(window, trunk)
+        with torch.autocast(points.device.type, enabled=False):
+            if state.window is None:
+                found, trunk = self.backbone(points, state.trunk)
+                return self.head(found), None, WriterState(None, trunk)
+            h, w, phi, window = self.window.advance(points.transpose(0, 1), letters, state.window)
+            h, w = h.transpose(0, 1), w.transpose(0, 1)
+            upper, trunk = self.backbone(torch.cat([points, w, h], -1), state.trunk)
+            return self.head(torch.cat([h, upper], -1)), phi, WriterState(window, trunk)
 
     def _letters(self, text: Tensor) -> Tensor:
         return letters_of(text, self.characters)

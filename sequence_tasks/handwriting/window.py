@@ -17,6 +17,8 @@ from torch.autograd.function import once_differentiable
 
 _LARGEST = 10.0
 """largest logarithm of a weight, width or movement of the window"""
+_NOTHING = 1e-20
+"""weights below it are 0: arithmetic with numbers too small for float32 is many times slower"""
 
 
 class WindowState(NamedTuple):
@@ -48,6 +50,25 @@ class _Tape(NamedTuple):
     phi: Tensor  # (T, B, U)
 
 
+def _blank_tape(read: Tensor, text: Tensor, state: WindowState) -> _Tape:
+    """Room for a pass; only the state before the first step is filled in."""
+    steps, batch, _ = read.shape
+    hidden, size = state.h.shape[1], state.kappa.shape[1]
+    tape = _Tape(
+        read.new_empty(steps + 1, batch, hidden + text.shape[2]),
+        torch.empty_like(read),
+        read.new_empty(steps + 1, batch, hidden),
+        read.new_empty(steps, batch, hidden),
+        read.new_empty(steps, batch, 3 * size),
+        read.new_empty(steps + 1, batch, size),
+        read.new_empty(steps, batch, size, text.shape[1]),
+        read.new_empty(steps, batch, text.shape[1]),
+    )
+    tape.joined[0, :, :hidden], tape.joined[0, :, hidden:] = state.h, state.w
+    tape.cells[0], tape.kappa[0] = state.c, state.kappa
+    return tape
+
+
 def _run(
     read: Tensor, text: Tensor, weights: tuple[Tensor, Tensor, Tensor], state: WindowState
 ) -> _Tape:
@@ -59,22 +80,9 @@ def _run(
         weights: of h and w (4H, H + C); of the window (3K, H) and its bias (3K,).
         state: before the first step.
     """
-    steps, batch, _ = read.shape
-    hidden, size, places = state.h.shape[1], state.kappa.shape[1], text.shape[1]
-    recurrent, window = weights[0].t(), weights[1].t()
-    bias = weights[2]
-    tape = _Tape(
-        read.new_empty(steps + 1, batch, hidden + text.shape[2]),
-        torch.empty_like(read),
-        read.new_empty(steps + 1, batch, hidden),
-        read.new_empty(steps, batch, hidden),
-        read.new_empty(steps, batch, 3 * size),
-        read.new_empty(steps + 1, batch, size),
-        read.new_empty(steps, batch, size, places),
-        read.new_empty(steps, batch, places),
-    )
-    tape.joined[0, :, :hidden], tape.joined[0, :, hidden:] = state.h, state.w
-    tape.cells[0], tape.kappa[0] = state.c, state.kappa
+    hidden, places = state.h.shape[1], text.shape[1]
+    recurrent, window, bias = weights[0].t(), weights[1].t(), weights[2]
+    tape = _blank_tape(read, text, state)
     places_from_one = torch.arange(1, places + 1, device=read.device, dtype=read.dtype)
     # Views of all steps are made at once: in the loop each would cost as much as the arithmetic.
     squeezed, new = tape.gates[..., : 3 * hidden].unbind(), tape.gates[..., 3 * hidden :].unbind()
@@ -107,9 +115,10 @@ def _run(
         torch.add(kappa[t], moved[t], out=kappa[t + 1])
         torch.sub(kappa_across[t + 1], places_from_one, out=bells)
         bells.square_().mul_(beta[t].neg().unsqueeze(2)).exp_()
-        weights = torch.bmm(alpha[t].unsqueeze(1), bells)
-        phi.copy_(weights.squeeze(1))
-        w[t].copy_(torch.bmm(weights, text).squeeze(1))
+        torch.threshold_(bells, _NOTHING, 0.0)
+        weighed = torch.bmm(alpha[t].unsqueeze(1), bells)
+        phi.copy_(weighed.squeeze(1))
+        w[t].copy_(torch.bmm(weighed, text).squeeze(1))
     return tape
 
 
@@ -159,7 +168,7 @@ class _WindowLSTM(torch.autograd.Function):
         alpha_across = tape.shape[..., : alpha[0].shape[1]].unsqueeze(3).unbind()
         kappa, bells = tape.kappa[1:].unsqueeze(3).unbind(), tape.bells.unbind()
         keep = tape.gates[..., hidden : 2 * hidden].unbind()
-        through, for_h_rows, for_w_rows = through.unbind(), for_h.unbind(), for_w.unbind()
+        moves_h, for_h_rows, for_w_rows = through.unbind(), for_h.unbind(), for_w.unbind()
         four = slopes.unflatten(2, (4, hidden)).unbind()
         out_slope = slopes[..., 2 * hidden : 3 * hidden].unbind()
         gate_rows, shape_rows = by_gates.unbind(), by_shape.unbind()
@@ -174,7 +183,7 @@ class _WindowLSTM(torch.autograd.Function):
             by_beta = (pulled.mul_(away)).sum(2).mul_(beta[t]).neg_()
             torch.cat([pull.sum(2), by_beta, by_kappa * moved[t]], 1, out=shape_rows[t])
             by_h = torch.addmm(for_h_rows[t] + later_h, shape_rows[t], window)
-            by_cell = torch.addcmul(by_cell, by_h, through[t])
+            by_cell = torch.addcmul(by_cell, by_h, moves_h[t])
             torch.mul(four[t], by_cell.unsqueeze(1), out=four_rows[t])
             torch.mul(out_slope[t], by_h, out=out_rows[t])
             torch.clamp(gate_rows[t], -bound, bound, out=gate_rows[t])

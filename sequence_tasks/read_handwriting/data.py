@@ -124,7 +124,11 @@ class Batches:
         }
 
     def _ordered(self, epoch: int, size: int) -> list[list[np.ndarray]]:
-        """The batches of an epoch: examples of nearly one length each, in random order."""
+        """The batches of an epoch: examples of nearly one length each, in random order.
+
+        The first epoch goes from short to long (Amodei 2016): on long lines a fresh network
+        learns for a long time nothing but blanks.
+        """
         rng = np.random.default_rng([self.seed, 13, epoch])
         rows = [np.array([index]) for index in range(self.lines)]
         for indices, cuts in zip(self.words, self.cuts, strict=True):
@@ -133,7 +137,9 @@ class Batches:
         order = np.argsort(length * rng.uniform(0.85, 1.15, len(rows)), kind="stable")
         order = np.resize(order, -(-len(order) // size) * size)  # fills the last batch
         batches = order.reshape(-1, size)
-        return [[rows[i] for i in batch] for batch in batches[rng.permutation(len(batches))]]
+        if epoch:
+            batches = batches[rng.permutation(len(batches))]
+        return [[rows[i] for i in batch] for batch in batches]
 
     def _row(self, indices: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Path and labels of a line, or of words side by side."""

@@ -12,8 +12,12 @@ from .model import BLANK
 
 _SURE = math.log(0.9995)
 """a frame this certainly empty only ends a repetition"""
-_LEAST = math.log(1e-4)
+_LEAST = math.log(1e-3)
 """labels less likely than this are not tried"""
+_TRIED = 8
+"""labels of a frame that are tried at most, the likeliest ones"""
+_HOPELESS = 12.0
+"""prefixes this far behind the best one, in nats, are dropped"""
 _NEVER = -math.inf
 
 
@@ -34,6 +38,7 @@ def prefix_beam_search(
     language: np.ndarray | None = None,
     weight: float = 0.0,
     least: float = _LEAST,
+    tried: int = _TRIED,
 ) -> list[int]:
     """The text that is most likely over all its paths, as far as the beam reaches.
 
@@ -47,6 +52,7 @@ def prefix_beam_search(
             for none.
         weight: factor on them.
         least: labels of a lower log-probability are passed over.
+        tried: so many labels of a frame are tried at most.
     """
     beam: dict[tuple[int, ...], tuple[float, float]] = {(): (0.0, _NEVER)}
     prior: dict[tuple[int, ...], float] = {(): 0.0}
@@ -59,6 +65,7 @@ def prefix_beam_search(
             }
             continue
         labels = [k for k, value in enumerate(frame) if value > least and k != BLANK]
+        labels = sorted(labels, key=lambda k: -frame[k])[:tried]
         grown: dict[tuple[int, ...], list[float]] = defaultdict(lambda: [_NEVER, _NEVER])
         for prefix, (blank, last) in beam.items():
             both = _add(blank, last)
@@ -76,8 +83,10 @@ def prefix_beam_search(
                     prior[longer] = prior[prefix] + weight * gain
                 entry = grown[longer]
                 entry[1] = _add(entry[1], before + frame[label])
-        ranked = sorted(grown.items(), key=lambda item: -(_add(*item[1]) + prior[item[0]]))
-        beam = {prefix: (ends[0], ends[1]) for prefix, ends in ranked[:width]}
+        score = {prefix: _add(*ends) + prior[prefix] for prefix, ends in grown.items()}
+        kept = sorted(score, key=lambda prefix: -score[prefix])[:width]
+        floor = score[kept[0]] - _HOPELESS
+        beam = {p: (grown[p][0], grown[p][1]) for p in kept if score[p] >= floor}
         prior = {prefix: prior[prefix] for prefix in beam}
     return list(max(beam, key=lambda prefix: _add(*beam[prefix]) + prior[prefix]))
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from PIL.ImageFont import FreeTypeFont
 
 COLUMNS = 100
-"""characters of a line of a picture"""
+"""most characters of a line of a picture"""
 _WIDTH, _HEIGHT = 8, 16
 """pixels of a character"""
 _LONGEST_LINE = 120
@@ -167,15 +167,20 @@ def picture(
         RGB uint8 (H, W, 3).
     """
     panels = [_panel(pieces, v, title) for v, title in zip(values, titles, strict=True)]
-    return np.concatenate(panels)
+    width = max(panel.shape[1] for panel in panels)
+    wide = [
+        np.pad(panel, ((0, 0), (0, width - panel.shape[1]), (0, 0)), constant_values=255)
+        for panel in panels
+    ]
+    return np.concatenate(wide)
 
 
 def _panel(pieces: Sequence[str], values: np.ndarray, title: str) -> np.ndarray:
     from PIL import Image, ImageDraw
 
     places = _places("".join(pieces))
-    rows = max(row for row, _ in places) + 1
-    size = COLUMNS * _WIDTH, (rows + 2) * _HEIGHT
+    rows, columns = (max(axis) + 1 for axis in zip(*places, strict=True))
+    size = max(columns, len(title) + 1) * _WIDTH, (rows + 2) * _HEIGHT
     image = Image.new("RGB", size, (255, 255, 255))
     pen = ImageDraw.Draw(image)
     pen.text((2, 0), title, (0, 0, 0), _font())

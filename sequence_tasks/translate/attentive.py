@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ...backbones import create_backbone
-from ...backbones.attention import create_attention
+from ...backbones.attention import Attention, create_attention
 from .cells import Cell, in_rows, layers_of
 from .data import PAD, Vocabulary
 from .options import TranslateOptions
@@ -49,7 +49,7 @@ class AttentionNetwork(nn.Module):
         rows = options.decoder_layers * self.parts
         self.bridge = nn.Linear(memory, hidden * rows)
         self.lower = create_backbone(options.cell, (size,), hidden=hidden)
-        self.attention = create_attention(options.attention, hidden, memory, hidden)
+        self.attention: Attention = create_attention(options.attention, hidden, memory, hidden)
         self.upper = None
         if options.decoder_layers == 2:
             self.upper = create_backbone(options.cell, (hidden + memory,), hidden=hidden)
@@ -137,7 +137,7 @@ class AttentionStepper:
         self.cells = [Cell(layer, dtype) for layer in layers_of(trunks)]
         self.before = linear(network.before, dtype)
         self.words = Words(network.embed.weight, network.bias, dtype)
-        self.attention = network.attention
+        self.attention: Attention = network.attention
         if dtype != torch.float32:
             self.attention = _attention_in(network, dtype)
 
@@ -175,7 +175,7 @@ class AttentionStepper:
         return logits.view(batch, -1, logits.shape[-1]), unfolded(after, batch)
 
 
-def _attention_in(network: AttentionNetwork, dtype: torch.dtype) -> nn.Module:
+def _attention_in(network: AttentionNetwork, dtype: torch.dtype) -> Attention:
     options = network.options
     size = options.hidden
     with torch.random.fork_rng([]):

@@ -23,8 +23,9 @@ class Cell:
         assert isinstance(layer, nn.LSTM | nn.GRU)
         self.lstm = isinstance(layer, nn.LSTM)
         self.dtype = dtype
-        entry, kept = layer.weight_ih_l0.detach(), layer.weight_hh_l0.detach()
-        bias_in, bias_kept = layer.bias_ih_l0.detach(), layer.bias_hh_l0.detach()
+        held = {name: tensor.detach() for name, tensor in layer.named_parameters()}
+        entry, kept = held["weight_ih_l0"], held["weight_hh_l0"]
+        bias_in, bias_kept = held["bias_ih_l0"], held["bias_hh_l0"]
         if self.lstm:
             self.weight = torch.cat([entry, kept], 1).to(dtype).contiguous()
             self.bias = (bias_in + bias_kept).to(dtype)

@@ -176,7 +176,9 @@ class Batches:
     def __init__(self, train: Split, vocabulary: Vocabulary, dropout: float, seed: int):
         self.train, self.vocabulary = train, vocabulary
         self.dropout, self.seed = dropout, seed
-        self.lengths = np.array([(len(t), len(s)) for s, t in zip(train.source, train.target, strict=True)])
+        self.lengths = np.array(
+            [(len(t), len(s)) for s, t in zip(train.source, train.target, strict=True)]
+        )
         self._sampled = lru_cache(2)(self._sample)
         self._sorted = lru_cache(4)(self._order)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -30,7 +31,9 @@ def attention_picture(
     axes.set_xticks(range(len(across)), [_plain(name) for name in across], rotation=60, ha="right")
     axes.set_yticks(range(len(downwards)), [_plain(name) for name in downwards])
     axes.tick_params(labelsize=9)
-    canvas.draw()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph")  # a script that the font lacks
+        canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 

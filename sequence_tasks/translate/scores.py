@@ -150,7 +150,10 @@ def bleu_over(
 
     def value(units: np.ndarray) -> float:
         total = table[units].sum(0).tolist()
-        return float(bleu_class.compute_bleu(total[:4], total[4:8], total[8], total[9]).score)
+        found = bleu_class.compute_bleu(
+            total[:4], total[4:8], total[8], total[9], smooth_method="exp"
+        )
+        return float(found.score)
 
     whole = bleu_class()
     score = whole.corpus_score(texts, [references])

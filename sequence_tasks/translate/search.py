@@ -110,9 +110,7 @@ def beam_search(
         values, parents, tokens = _candidates(steppers, live, 2 * beam.size)
         done = _end(sentences, live, (values, parents, tokens), beam, step)
         live = _go_on(live, (values, parents, tokens), beam.size, done)
-    return [
-        sorted(one.ended, key=lambda found: -found.score)[: beam.n_best] for one in sentences
-    ]
+    return [sorted(one.ended, key=lambda found: -found.score)[: beam.n_best] for one in sentences]
 
 
 def _start(steppers: Sequence[Stepper], sources: Sequence[Tensor]) -> _Live:

@@ -103,7 +103,8 @@ def test_going_on_from_a_state_equals_reading_at_once(method: str) -> None:
         whole = network(points, text, lengths)
         state = network.initial_state(len(points))
         letters = letters_of(text, 5)
-        first, _, state = network.advance(points[:, :4], letters, state)
+        with torch.autocast("cpu", torch.bfloat16):  # writing is exact wherever it happens
+            first, _, state = network.advance(points[:, :4], letters, state)
         rest, phi, state = network.advance(points[:, 4:], letters, state)
     torch.testing.assert_close(torch.cat([first, rest], 1), whole, rtol=1e-4, atol=1e-5)
     assert (phi is None) == (method == "prediction")
