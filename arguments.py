@@ -242,7 +242,8 @@ def words_apart(tokens: Sequence[str], *defaults: Any) -> tuple[list[str], list[
     others: list[str] = []
     value = False  # whether this word is the value of the option before it
     for token in tokens:
-        (others if value or token.startswith("-") else words).append(token)
+        option = token.startswith("-") and token != "-"  # a dash alone is standard input
+        (others if value or option else words).append(token)
         value = not value and token.replace("_", "-") in takes
     return words, others
 

@@ -220,7 +220,7 @@ class _Mrnn(torch.autograd.Function):
         return outputs, h.clone()
 
     @staticmethod
-    def backward(ctx: Any, d_outputs: Tensor, d_h: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]  # of two results
+    def backward(ctx: Any, d_outputs: Tensor, d_h: Tensor) -> tuple[Tensor | None, ...]:
         factors, v, w, kept, read, seen, outputs = ctx.saved_tensors
         d_inputs, d_seen = torch.empty_like(outputs), torch.empty_like(seen)
         d_factors = torch.empty_like(factors)
@@ -268,7 +268,7 @@ class _Mlstm(torch.autograd.Function):
         return outputs, h.clone(), c.clone()
 
     @staticmethod
-    def backward(  # type: ignore[override]  # of three results
+    def backward(
         ctx: Any, d_outputs: Tensor, d_h: Tensor, d_c: Tensor
     ) -> tuple[Tensor | None, ...]:
         factors, v, w, kept, read, seen, gates, before, cells = ctx.saved_tensors

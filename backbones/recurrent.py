@@ -209,10 +209,12 @@ class RecurrentTrunk(nn.Module):
             rows = slice(index * self.directions, (index + 1) * self.directions)
             entry = tuple(part[rows].contiguous() for part in state)  # cuDNN asks for it
             if self.training and self.weight_dropout:
+                assert isinstance(layer, nn.LSTM)
                 x, after = _run_thinned(layer, x, entry, self.weight_dropout)
+                left.append(after)
             else:
-                x, after = layer(x, entry if len(entry) > 1 else entry[0])
-            left.append(after if len(entry) > 1 else (after,))
+                x, last = layer(x, entry if len(entry) > 1 else entry[0])
+                left.append(last if len(entry) > 1 else (last,))
             x = _changed(x, norm)
             outputs.append(x)
         out = _joined(outputs) if self.skips else x

@@ -59,9 +59,7 @@ def core_heights(points: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     return np.where(found > 0, found, 1.0)
 
 
-def _middle_ways(
-    rise: np.ndarray, stroke: np.ndarray, owner: np.ndarray, count: int
-) -> np.ndarray:
+def _middle_ways(rise: np.ndarray, stroke: np.ndarray, owner: np.ndarray, count: int) -> np.ndarray:
     """The weighted median of ways between turns of each of `count` writings; 0 where none is."""
     height = np.zeros(count)
     if not len(rise):

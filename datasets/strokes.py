@@ -242,9 +242,7 @@ def prepared_all(writings: Sequence[Writing], step: float, least: int = 1) -> li
         points = np.concatenate([one.points for one in some])
         sizes = np.array([len(one.points) for one in some])
         points, sizes = pen_paths.without_repeats(points, sizes)
-        points, sizes = pen_paths.resampled(
-            pen_paths.normalised(points, sizes), sizes, step, least
-        )
+        points, sizes = pen_paths.resampled(pen_paths.normalised(points, sizes), sizes, step, least)
         cut = np.split(points, np.cumsum(sizes)[:-1])
         found += [replace(one, points=part) for one, part in zip(some, cut, strict=True)]
     return found
@@ -289,7 +287,7 @@ def _line_starts(points: np.ndarray) -> list[int]:
     centre /= np.diff(np.concatenate([starts, [len(points)]]))[:, None]
     back = (centre[:-1, 0] - centre[1:, 0]) / height
     found, first = [0], 0
-    for index in np.flatnonzero(back > 0) + 1:
+    for index in (np.flatnonzero(back > 0) + 1).tolist():
         below = (centre[index, 1] - centre[first:index, 1].max()) / height
         if below > 3 or (below > 1.5 and back[index - 1] > 2.5):
             found.append(int(starts[index]))

@@ -12,7 +12,7 @@ from .run import ReadHandwritingRunOptions, run
 from .scores import METRICS, measure, samples
 
 _LEARNING = Learning(
-    batch_size=32,
+    batch_size=64,
     learning_rate=2e-3,
     weight_decay=0.02,
     epochs=40,
@@ -28,7 +28,7 @@ PRESETS = {
             backbone_options='{"hidden": 128, "layers": 2, "bidirectional": true}',
             dropout=0.1,
         ),
-        replace(_LEARNING, epochs=12, learning_rate=3e-3, average=0.99),
+        replace(_LEARNING, batch_size=16, epochs=12, learning_rate=4e-3, average=0.99),
         "unipen",
     ),
     "long": Preset(ReadHandwritingOptions(), _LEARNING, "unipen"),

@@ -71,7 +71,8 @@ class Batches:
 
     Called with (step, batch size) it returns "points" float32 (B, T, 3), "lengths" int64 (B,),
     "labels" int64 (B, L), 0 beyond "label_lengths" int64 (B,). An epoch holds every line once and
-    every word once, in rows of words of one writer that change from epoch to epoch.
+    every word once, in rows of words of one writer that change from epoch to epoch; the first one
+    comes after a pass over single words and lines, the shortest first.
 
     Attributes:
         examples: lines and rows of an epoch.
@@ -105,9 +106,9 @@ class Batches:
         self._order = lru_cache(maxsize=4)(self._ordered)
 
     def __call__(self, step: int, size: int) -> Mapping[str, Tensor]:
-        count = -(-self.examples // size)
-        epoch, place = divmod(step, count)
-        rows = self._order(epoch, size)[place]
+        first = -(-len(self.paths) // size)
+        epoch, place = divmod(step - first, -(-self.examples // size))
+        rows = self._order(epoch, size)[place] if step >= first else self._order(-1, size)[step]
         rng = np.random.default_rng([self.seed, 12, step])
         made = [self._row(indices, rng) for indices in rows]
         points, lengths = padded([path for path, _ in made], _MULTIPLE)
@@ -126,18 +127,19 @@ class Batches:
     def _ordered(self, epoch: int, size: int) -> list[list[np.ndarray]]:
         """The batches of an epoch: examples of nearly one length each, in random order.
 
-        The first epoch goes from short to long (Amodei 2016): on long lines a fresh network
-        learns for a long time nothing but blanks.
+        Before the first epoch, which is -1, every word stands alone, and short ones come first
+        (Amodei 2016): on long lines a fresh network learns for a long time nothing but blanks.
         """
-        rng = np.random.default_rng([self.seed, 13, epoch])
+        rng = np.random.default_rng([self.seed, 13, epoch + 1])
         rows = [np.array([index]) for index in range(self.lines)]
         for indices, cuts in zip(self.words, self.cuts, strict=True):
-            rows += np.split(rng.permutation(indices), cuts)
+            ends = np.arange(1, len(indices)) if epoch < 0 else cuts
+            rows += np.split(rng.permutation(indices), ends)
         length = np.array([self.sizes[indices].sum() for indices in rows])
         order = np.argsort(length * rng.uniform(0.85, 1.15, len(rows)), kind="stable")
         order = np.resize(order, -(-len(order) // size) * size)  # fills the last batch
         batches = order.reshape(-1, size)
-        if epoch:
+        if epoch >= 0:
             batches = batches[rng.permutation(len(batches))]
         return [[rows[i] for i in batch] for batch in batches]
 

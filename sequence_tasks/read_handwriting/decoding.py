@@ -20,6 +20,9 @@ _HOPELESS = 12.0
 """prefixes this far behind the best one, in nats, are dropped"""
 _NEVER = -math.inf
 
+Beam = dict[tuple[int, ...], tuple[float, float]]
+"""By prefix, log-probabilities that its paths end in a blank, and in its last label."""
+
 
 def best_path(log_probs: np.ndarray) -> list[int]:
     """The text of the most likely path: repetitions and blanks (label 0) left out.
@@ -54,9 +57,8 @@ def prefix_beam_search(
         least: labels of a lower log-probability are passed over.
         tried: so many labels of a frame are tried at most.
     """
-    beam: dict[tuple[int, ...], tuple[float, float]] = {(): (0.0, _NEVER)}
-    prior: dict[tuple[int, ...], float] = {(): 0.0}
-    uses_language = language is not None and weight > 0
+    beam: Beam = {(): (0.0, _NEVER)}
+    prior = {(): 0.0}  # type: dict[tuple[int, ...], float]
     for frame in log_probs.tolist():
         if frame[BLANK] > _SURE:
             beam = {
@@ -66,29 +68,33 @@ def prefix_beam_search(
             continue
         labels = [k for k, value in enumerate(frame) if value > least and k != BLANK]
         labels = sorted(labels, key=lambda k: -frame[k])[:tried]
-        grown: dict[tuple[int, ...], list[float]] = defaultdict(lambda: [_NEVER, _NEVER])
-        for prefix, (blank, last) in beam.items():
-            both = _add(blank, last)
-            entry = grown[prefix]
-            entry[0] = _add(entry[0], both + frame[BLANK])
-            if prefix:
-                entry[1] = _add(entry[1], last + frame[prefix[-1]])
-            for label in labels:
-                before = blank if prefix and label == prefix[-1] else both
-                if before == _NEVER:
-                    continue
-                longer = (*prefix, label)
-                if longer not in prior:
-                    gain = _language_gain(language, prefix, label) if uses_language else 0.0
-                    prior[longer] = prior[prefix] + weight * gain
-                entry = grown[longer]
-                entry[1] = _add(entry[1], before + frame[label])
+        grown = _grown(beam, frame, labels)
+        for prefix in grown.keys() - prior.keys():
+            gain = 0.0 if language is None else _language_gain(language, prefix)
+            prior[prefix] = prior[prefix[:-1]] + weight * gain
         score = {prefix: _add(*ends) + prior[prefix] for prefix, ends in grown.items()}
-        kept = sorted(score, key=lambda prefix: -score[prefix])[:width]
-        floor = score[kept[0]] - _HOPELESS
-        beam = {p: (grown[p][0], grown[p][1]) for p in kept if score[p] >= floor}
+        floor = max(score.values()) - _HOPELESS
+        best = sorted((-score[prefix], prefix) for prefix in score if score[prefix] >= floor)
+        beam = {prefix: grown[prefix] for _, prefix in best[:width]}
         prior = {prefix: prior[prefix] for prefix in beam}
     return list(max(beam, key=lambda prefix: _add(*beam[prefix]) + prior[prefix]))
+
+
+def _grown(beam: Beam, frame: Sequence[float], labels: Sequence[int]) -> Beam:
+    """The prefixes after one more frame, unchanged or longer by one of `labels`."""
+    ends: dict[tuple[int, ...], list[float]] = defaultdict(lambda: [_NEVER, _NEVER])
+    for prefix, (blank, last) in beam.items():
+        both = _add(blank, last)
+        entry = ends[prefix]
+        entry[0] = _add(entry[0], both + frame[BLANK])
+        if prefix:
+            entry[1] = _add(entry[1], last + frame[prefix[-1]])
+        for label in labels:
+            before = blank if prefix and label == prefix[-1] else both
+            if before > _NEVER:
+                entry = ends[prefix + (label,)]
+                entry[1] = _add(entry[1], before + frame[label])
+    return {prefix: (entry[0], entry[1]) for prefix, entry in ends.items()}
 
 
 def read_batch(
@@ -110,10 +116,9 @@ def read_batch(
     return [prefix_beam_search(row, width, language, weight) for row in rows]
 
 
-def _language_gain(language: np.ndarray | None, prefix: tuple[int, ...], label: int) -> float:
-    """Log-probability of a label, in units that do not punish long texts as such."""
-    assert language is not None
-    before, last = (0, 0, *prefix)[-2:]
+def _language_gain(language: np.ndarray, prefix: tuple[int, ...]) -> float:
+    """Log-probability of the last label, in units that do not punish long texts as such."""
+    before, last, label = (0, 0, *prefix)[-3:]
     # Against equal odds: a likely character is a gain and an unlikely one a loss.
     return float(language[before, last, label]) + math.log(len(language) - 1)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -103,10 +103,8 @@ class Reader(nn.Module):
         )
         self.norm = nn.LayerNorm(sizes[-1])
         self.dropout = nn.Dropout(options.dropout)
-        self.backbone = create_backbone(
-            options.backbone, (sizes[-1],), **options.backbone_kwargs()
-        )
-        self.head = nn.Linear(int(self.backbone.out_features), characters + 1)
+        self.backbone = create_backbone(options.backbone, (sizes[-1],), **options.backbone_kwargs())
+        self.head = nn.Linear(cast(int, self.backbone.out_features), characters + 1)
         # Log-probabilities of a character after two others; row 0 is the beginning of a line.
         size = (characters + 1, characters + 1, characters + 1)
         self.register_buffer("language", torch.zeros(size, dtype=torch.float16))
@@ -126,7 +124,7 @@ class Reader(nn.Module):
         x = path_features(points, lengths).transpose(1, 2)
         for convolution in self.convolutions:
             x = F.gelu(convolution(x))
-            lengths = halved(lengths) if convolution.stride[0] > 1 else lengths
+            lengths = halved(lengths) if cast(nn.Conv1d, convolution).stride[0] > 1 else lengths
             x = x * counts(lengths, x.shape[2])[:, None]
         x = self.dropout(self.norm(x.transpose(1, 2)))
         x, _ = self.backbone(x)

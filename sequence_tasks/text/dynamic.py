@@ -52,7 +52,7 @@ class Adapter:
     ):
         self.adaptation = adaptation
         self.model = copy.deepcopy(model).eval().requires_grad_(True)
-        self.weights = list(self.model.parameters())
+        self.weights: list[Tensor] = list(self.model.parameters())
         self.origin = [weight.detach().clone() for weight in self.weights]
         self._known = squares is not None
         self._seen = 0

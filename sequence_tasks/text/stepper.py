@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...backbones.recurrent import RecurrentTrunk, State
+from .model import TextModel
 
 
 class Stepper(Protocol):
@@ -64,9 +65,9 @@ class LstmStepper:
 
     @torch.no_grad()
     def __init__(self, model: nn.Module, state: State):
+        assert isinstance(model, TextModel) and isinstance(model.backbone, RecurrentTrunk)
         trunk = model.backbone
-        assert isinstance(trunk, RecurrentTrunk)
-        vectors = _copy(model.embedding.weight)  # type: ignore[union-attr, arg-type]
+        vectors = _copy(model.embedding.weight)
         batch = state[0].shape[1]
         self._layers = [_Layer(trunk, index, vectors, batch) for index in range(len(trunk.stack))]
         for layer, h, c in zip(self._layers, *state, strict=True):
@@ -77,7 +78,7 @@ class LstmStepper:
             assert below.above is not None
             below.above.copy_(below.normed(below.own))
         self._skips = trunk.skips
-        weight, bias = _copy(model.head.weight), _copy(model.head.bias)  # type: ignore[union-attr, arg-type]
+        weight, bias = _copy(model.head.weight), _copy(model.head.bias)
         if isinstance(model.bridge, nn.Linear):
             bias = bias + weight @ _copy(model.bridge.bias)
             weight = weight @ _copy(model.bridge.weight)
@@ -116,18 +117,15 @@ class _Layer:
         assert isinstance(layer, nn.LSTM)
         hidden = layer.hidden_size
         self.norm = trunk.norms[index]
-        w_x, w_h, b_x, b_h = (
-            _copy(p)
-            for p in (layer.weight_ih_l0, layer.weight_hh_l0, layer.bias_ih_l0, layer.bias_hh_l0)
-        )
-        size = trunk.stack[index - 1].hidden_size if index else 0
+        w_x, w_h, b_x, b_h = (_copy(parameter) for parameter in layer.parameters())
+        size = hidden if index else 0
         below, given = w_x[:, :size], w_x[:, size:]
         scale = torch.ones(4 * hidden, 1)
         scale[2 * hidden : 3 * hidden] = 2.0
-        added = (b_x + b_h).expand(len(vectors), -1)
-        if given.shape[1]:
-            added = added + vectors @ given.T
-        self._added = (added * scale.T).contiguous()
+        # A row for each token; a layer that does not see the input has a single one.
+        self._reads_input = given.shape[1] > 0
+        added = (b_x + b_h)[None] + (vectors @ given.T if self._reads_input else 0.0)
+        self._added = added * scale.T
         self._weight = (torch.cat([below, w_h], dim=1) * scale).contiguous()
         self._weight_t = self._weight.T.contiguous()
         self.read = torch.zeros(batch, size + hidden)
@@ -146,10 +144,11 @@ class _Layer:
 
     def step(self, ids: int | Tensor) -> Tensor:
         z, hidden = self._gates, self._hidden
+        added = self._added[ids if self._reads_input else 0]
         if isinstance(ids, int):
-            torch.addmv(self._added[ids], self._weight, self.read[0], out=z[0])
+            torch.addmv(added, self._weight, self.read[0], out=z[0])
         else:
-            torch.addmm(self._added[ids], self.read, self._weight_t, out=z)
+            torch.addmm(added, self.read, self._weight_t, out=z)
         z.sigmoid_()
         i, f, g, o = (
             z[:, :hidden],

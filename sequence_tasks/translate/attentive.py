@@ -32,7 +32,7 @@ class AttentionNetwork(nn.Module):
     def __init__(self, options: TranslateOptions, vocabulary: Vocabulary):
         super().__init__()
         size, hidden, memory = options.embedding, options.hidden, 2 * options.encoder_hidden
-        self.options = options
+        self.options, self.vocabulary = options, vocabulary
         self.embed = nn.Embedding(vocabulary.target.size, size, padding_idx=PAD)
         self.embed_source = (
             self.embed
@@ -157,8 +157,8 @@ class AttentionStepper:
         )
         return (self.attention.keys(values), values, mask), made
 
-    def step(self, tokens: Tensor, memory: Tensors, state: Tensors) -> tuple[Tensor, Tensors]:
-        """See `Stepper.step`."""
+    def advance(self, tokens: Tensor, memory: Tensors, state: Tensors) -> tuple[Tensor, Tensors]:
+        """See `Stepper.advance`."""
         keys, values, mask = memory
         batch, parts = len(tokens), self.network.parts
         rows = tuple(in_rows(part) for part in state)

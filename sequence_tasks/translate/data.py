@@ -27,10 +27,12 @@ class Vocabulary:
 
     Attributes:
         source, target: tokens with the special ids of `SPECIALS`.
+        languages: from which into which.
     """
 
     source: Tokens
     target: Tokens
+    languages: tuple[str, str]
 
     @property
     def shared(self) -> bool:
@@ -42,7 +44,19 @@ class Vocabulary:
         """Reads the facts of a run."""
         target = tokens_from_facts(facts["target_tokens"])
         held = facts["source_tokens"]
-        return Vocabulary(target if held is None else tokens_from_facts(held), target)
+        source = target if held is None else tokens_from_facts(held)
+        return Vocabulary(source, target, tuple(facts["languages"]))
+
+    def equals(self, other: Vocabulary) -> bool:
+        """Whether the same languages have the same ids."""
+        return self.languages == other.languages and all(
+            a.kind == b.kind and list(a.names) == list(b.names)
+            for a, b in ((self.source, other.source), (self.target, other.target))
+        )
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Vocabulary:
+        """Itself: it never changes, and copies of a network share it."""
+        return self
 
 
 @dataclass(frozen=True)
@@ -116,17 +130,14 @@ def build_data(options: TranslateOptions, data: str, seed: int) -> TaskData:
 
 def _vocabulary(train: Pairs, options: TranslateOptions) -> Vocabulary:
     size, kind = options.vocabulary, options.tokens
+    languages = options.source, options.target
     if kind == "bpe":
         both = [*train.source, *train.target]
-        return _twice(learn_tokens(both, kind, size, specials=SPECIALS, word_start=True))
-    return Vocabulary(
-        learn_tokens(train.source, kind, size, specials=SPECIALS),
-        learn_tokens(train.target, kind, size, specials=SPECIALS),
-    )
-
-
-def _twice(tokens: Tokens) -> Vocabulary:
-    return Vocabulary(tokens, tokens)
+        tokens = learn_tokens(both, kind, size, specials=SPECIALS, word_start=True)
+        return Vocabulary(tokens, tokens, languages)
+    source = learn_tokens(train.source, kind, size, specials=SPECIALS)
+    target = learn_tokens(train.target, kind, size, specials=SPECIALS)
+    return Vocabulary(source, target, languages)
 
 
 def encoded(texts: Pairs, vocabulary: Vocabulary) -> Split:

@@ -31,7 +31,7 @@ class PlainNetwork(nn.Module):
     def __init__(self, options: TranslateOptions, vocabulary: Vocabulary):
         super().__init__()
         size, hidden = options.embedding, options.hidden
-        self.options = options
+        self.options, self.vocabulary = options, vocabulary
         self.cho = options.method == "cho"
         self.embed = nn.Embedding(vocabulary.target.size, size, padding_idx=PAD)
         self.embed_source = nn.Embedding(vocabulary.source.size, size, padding_idx=PAD)
@@ -120,8 +120,8 @@ class PlainStepper:
         pairs = zip(hidden.to(self.dtype), memory.float(), strict=True)
         return (), tuple(part[:, None] for pair in pairs for part in pair)
 
-    def step(self, tokens: Tensor, memory: Tensors, state: Tensors) -> tuple[Tensor, Tensors]:
-        """See `Stepper.step`."""
+    def advance(self, tokens: Tensor, memory: Tensors, state: Tensors) -> tuple[Tensor, Tensors]:
+        """See `Stepper.advance`."""
         batch, beams = tokens.shape
         rows = [in_rows(part) for part in state]
         x = self.network.embed(tokens.reshape(-1)).to(self.dtype)

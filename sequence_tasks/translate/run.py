@@ -13,7 +13,6 @@ from ...datasets.parallel_texts import read_lines
 from ...datasets.pictures import write_picture
 from ...errors import DataError, EightBitError, TaskError, UsageError
 from ...tasks import RunJob, Trained
-from .data import Vocabulary
 from .scores import sentence_picture
 from .search import Beam
 from .use import BATCH, Translation, Translator, as_network, chosen_dtype
@@ -62,7 +61,6 @@ class _Work:
     translator: Translator
     options: TranslateRunOptions
     letters: frozenset[str]
-    languages: tuple[str, str]
     pictures: int = 0
     strange: dict[str, None] = field(default_factory=dict)
 
@@ -146,20 +144,19 @@ def _work(trained: Trained, job: RunJob) -> _Work:
     networks = [as_network(trained.model)]
     for path in filter(None, (one.strip() for one in options.ensemble.split(","))):
         other = job.load(path)
-        for key in ("source_tokens", "target_tokens", "languages"):
-            if other.facts[key] != trained.facts[key]:
-                raise TaskError(
-                    f"{path} has other tokens or languages than {trained.path}; an ensemble needs "
-                    "runs of the same data, languages and vocabulary."
-                )
-        networks.append(as_network(other.model))
+        network = as_network(other.model)
+        if not network.vocabulary.equals(networks[0].vocabulary):
+            raise TaskError(
+                f"{path} has other tokens or languages than {trained.path}; an ensemble needs runs "
+                "of the same data, languages and vocabulary."
+            )
+        networks.append(network)
     # Networks of one ensemble may differ in size; the number format is chosen by the first.
     dtype = chosen_dtype(networks[0])
-    translator = Translator(networks, Vocabulary.of(trained.facts), dtype)
+    translator = Translator(networks, networks[0].vocabulary, dtype)
     if options.attention and not translator.attends:
         raise UsageError("the networks of 2014 have no attention to draw; leave --attention out.")
-    first, second = trained.facts["languages"]
-    return _Work(translator, options, frozenset(trained.facts["letters"]), (first, second))
+    return _Work(translator, options, frozenset(trained.facts["letters"]))
 
 
 def _write(work: _Work, job: RunJob, name: str, output: Path | None) -> None:
@@ -200,7 +197,7 @@ def _output_name(name: str) -> str:
 
 def _converse(work: _Work, job: RunJob, ask: Callable[[str], str] = input) -> None:
     """Translates what is typed until an empty line, Ctrl-D or Ctrl-C."""
-    first, second = work.languages
+    first, second = work.translator.vocabulary.languages
     job.say(f"{first} to {second}; an empty line ends.")
     while True:
         try:

@@ -13,11 +13,11 @@ import torch
 from torch import nn
 
 from ...datasets.tokens import Tokens
-from ...errors import DataError, UsageError
+from ...errors import DataError, TaskError, UsageError
 from ...tasks import Control, Metric, Outcome, Sample, TaskData
 from ...tasks import Split as SplitName
 from .chrf import chrf_counts, chrf_of
-from .data import END, Split, Vocabulary, padded
+from .data import END, Split, Vocabulary, encoded, padded
 from .heat import attention_picture
 from .search import Beam
 from .use import BATCH, Network, Translator, as_network
@@ -60,6 +60,7 @@ def measure(model: nn.Module, data: TaskData, split: SplitName, control: Control
 
     Raises:
         DataError: there is no such split.
+        TaskError: the model translates other languages.
     """
     if split not in data.splits:
         raise DataError(f"the data have no {split} split.")
@@ -67,7 +68,8 @@ def measure(model: nn.Module, data: TaskData, split: SplitName, control: Control
     if split == "train" and len(part.texts) > _MOST_OF_TRAIN:
         part = part.first(_MOST_OF_TRAIN)
     beam = GREEDY if split == "validation" else BEAM
-    vocabulary = Vocabulary.of(data.facts)
+    network = as_network(model)
+    part = _for_network(network, part, Vocabulary.of(data.facts))
     count = len(part.texts)
     details: dict[str, Any] = {}
     other = np.roll(np.arange(count), 1)
@@ -75,8 +77,7 @@ def measure(model: nn.Module, data: TaskData, split: SplitName, control: Control
         texts = [str(data.facts["usual"])] * count
         lost = _lost_to_frequencies(part, data.facts["unigrams"])
     else:
-        network = as_network(model)
-        made = predict(network, part, vocabulary, beam)
+        made = predict(network, part, beam)
         swap = control == "shuffled"
         texts = [made.texts[i] for i in other] if swap else made.texts
         lost = losses(network, part, other if swap else np.arange(count))
@@ -96,7 +97,18 @@ def measure(model: nn.Module, data: TaskData, split: SplitName, control: Control
     return Outcome(values, count, details)
 
 
-def predict(network: Network, part: Split, vocabulary: Vocabulary, beam: Beam) -> _Predicted:
+def _for_network(network: Network, part: Split, vocabulary: Vocabulary) -> Split:
+    """The split in the network's own tokens: another run may have other ones."""
+    own = network.vocabulary
+    if own.languages != vocabulary.languages:
+        raise TaskError(
+            f"this network translates {' to '.join(own.languages)}, and the data are "
+            f"{' to '.join(vocabulary.languages)}; score runs of one direction beside each other."
+        )
+    return part if own.equals(vocabulary) else encoded(part.texts, own)
+
+
+def predict(network: Network, part: Split, beam: Beam) -> _Predicted:
     """Translations of a split; those of the same weights are made once."""
     versions = sum(parameter._version for parameter in network.parameters())
     held = part.memory.get("predicted")
@@ -108,7 +120,7 @@ def predict(network: Network, part: Split, vocabulary: Vocabulary, beam: Beam) -
     dtype = torch.get_autocast_dtype(kind) if low else torch.float32
     began = time.perf_counter()
     with torch.no_grad(), torch.autocast(kind, enabled=False):
-        translator = Translator([network], vocabulary, dtype)
+        translator = Translator([network], network.vocabulary, dtype)
         found = translator.translate(part.texts.source, beam)
     rate = len(found) / (time.perf_counter() - began)
     texts = [one[0].text for one in found]
@@ -183,10 +195,10 @@ def _shown(part: Split, texts: list[str]) -> list[dict[str, str]]:
 
 def samples(model: nn.Module, data: TaskData, count: int) -> list[Sample]:
     """Translations beside their sources and references, with a picture of the attention."""
-    network, vocabulary = as_network(model), Vocabulary.of(data.facts)
+    network = as_network(model)
     part: Split = data.splits["test" if "test" in data.splits else "validation"]
     texts = part.texts.source[:count]
-    translator = Translator([network], vocabulary, torch.float32)
+    translator = Translator([network], network.vocabulary, torch.float32)
     shown = []
     for i, found in enumerate(translator.translate(texts, BEAM)):
         best = found[0]

@@ -132,7 +132,7 @@ def _candidates(
     """The best continuations (B, count) of all hypotheses: log probability, parent, token."""
     found, states = [], []
     for stepper, memory, state in zip(steppers, live.memories, live.states, strict=True):
-        logits, after = stepper.step(live.tokens, memory, state)
+        logits, after = stepper.advance(live.tokens, memory, state)
         found.append(logits)
         states.append(after)
     live.states = states
@@ -148,7 +148,9 @@ def _candidates(
     values = values + (live.total - shift)[..., None]
     width = values.shape[-1]
     values, place = values.flatten(1).topk(min(count, values[0].numel()), -1)
-    return values, place // width, tokens.flatten(1).gather(1, place)
+    tokens = tokens.flatten(1).gather(1, place)
+    # Fewer may be possible than are asked for; no embedding is looked up for the others.
+    return values, place // width, tokens.masked_fill(values == float("-inf"), PAD)
 
 
 def best_of(scores: Tensor, count: int) -> tuple[Tensor, Tensor]:

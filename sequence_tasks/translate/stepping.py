@@ -11,7 +11,7 @@ from torch import Tensor, nn
 Tensors = tuple[Tensor, ...]
 BLOCK = 64
 """logits are computed for a multiple of this many tokens; those beyond the vocabulary never win"""
-_NEVER = -1e9
+_NEVER = float("-inf")
 
 
 class Stepper(Protocol):
@@ -24,7 +24,7 @@ class Stepper(Protocol):
         with first axes (B, 1).
         """
 
-    def step(self, tokens: Tensor, memory: Tensors, state: Tensors) -> tuple[Tensor, Tensors]:
+    def advance(self, tokens: Tensor, memory: Tensors, state: Tensors) -> tuple[Tensor, Tensors]:
         """Writes one token.
 
         Args:

@@ -166,6 +166,7 @@ def test_written_lines_are_writings_with_their_window() -> None:
         assert points[-1, 2] == 1 and points[0, 0] == 0
         assert len(points) <= most_points("abc", FACTS)
         assert one.attention.shape == (len(points), 4) and (one.attention >= 0).all()
+    assert torch.backends.mkldnn.enabled, "other networks keep their kernels"
 
 
 def test_a_line_that_comes_to_no_end_is_named(tmp_path: Path) -> None:

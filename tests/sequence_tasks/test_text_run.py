@@ -20,7 +20,8 @@ from eightbit.sequence_tasks.text.samples import samples
 from eightbit.sequence_tasks.text.writing import Decoder
 from eightbit.tasks import RunJob, Trained, load_task
 
-TEXT = 'He said "no (never)" and left.\nSHE stayed; 12 days, they say.\n\n' * 60
+BLOCK = 'He said "no (never)" and left.\nSHE stayed; 12 days, they say.\n\n'
+TEXT = BLOCK * 60
 
 
 @pytest.fixture(scope="module", params=["characters", "words", "bpe"])
@@ -93,9 +94,9 @@ def test_what_the_model_never_saw_is_named(trained):
         pytest.skip("bpe spells what it never saw as bytes")
     wrong = "'é', 'Z'" if trained.options.tokens == "characters" else "'éZ'"
     with pytest.raises(DataError, match=f"the prompt has .* never saw: {wrong}; take them out"):
-        _run(trained, "he éZ")
+        _run(trained, "He éZ")
     with pytest.raises(TaskError, match="1 of 2 failed: the prompt has"):
-        _run(trained, "he éZ", "He said", length=3)
+        _run(trained, "He éZ", "He said", length=3)
 
 
 def test_a_sample_ends_before_the_stop_text(trained):
@@ -116,13 +117,13 @@ def test_scores_are_said_and_a_text_read_with_learning_scores_otherwise(trained,
     nats = [float(line[0].split(": ")[1].split(" nats")[0]) for line in (said, adapted)]
     assert nats[1] < nats[0]
     assert f"{nats[0] / np.log(2):.3f}"[:4] in said[0]
-    before = "".join(_run(trained, str(path), length=30)[1])
-    assert "".join(_run(trained, str(path), length=30, adapt=True)[1]) != before
+    before = "".join(_run(trained, str(path), length=200)[1])
+    assert "".join(_run(trained, str(path), length=200, adapt=True)[1]) != before
 
 
 def test_neurons_are_drawn_into_a_png(trained, tmp_path):
     path = tmp_path / "t.txt"
-    path.write_text(TEXT[:400])
+    path.write_text(BLOCK * 6)
     target = tmp_path / "n.png"
     said, _ = _run(trained, str(path), neurons=2, output=target)
     assert said == [f"written to {target}"]
@@ -153,9 +154,9 @@ def test_tokens_that_come_one_by_one_give_the_text_of_all(made):
     [
         ((), {"score": True}, "name a text file, or - for standard input"),
         (("a", "b"), {"neurons": 1, "output": Path("x.png")}, "x.png is one file"),
-        (("H",), {"score": True}, "too short to be scored"),
-        (("H",), {"neurons": 1}, "is too short"),
-        (("H",), {"output": Path("."), "length": 1}, "is a folder; name a text file"),
+        (("\n",), {"score": True}, "too short to be scored"),
+        (("\n",), {"neurons": 1}, "is too short"),
+        (("He",), {"output": Path("."), "length": 1}, "is a folder; name a text file"),
     ],
 )
 def test_a_job_that_cannot_be_done_is_refused(trained, inputs, options, message):
