@@ -52,12 +52,15 @@ class PlainNetwork(nn.Module):
                 nn.init.uniform_(parameter, -0.08, 0.08)
 
     def forward(self, source: Tensor, target: Tensor) -> dict[str, Tensor]:
-        """Losses; see `AttentionNetwork.forward`."""
+        """Losses; see `AttentionNetwork.forward`. Sutskever's "loss" is a mean over sentences."""
         vectors = self._before_softmax(source, target[:, :-1])
         labels = target[:, 1:]
         told = labels != PAD
         weight, bias = self.output.weight, self.output.bias
-        return self.token_loss(vectors[told], weight, bias, labels[told])
+        found = self.token_loss(vectors[told], weight, bias, labels[told])
+        if not self.cho:  # its learning rate and clipping are of sums over sentences
+            found["loss"] = found["loss"] * (told.sum() / len(target))
+        return found
 
     def surprise(self, source: Tensor, target: Tensor) -> Tensor:
         """Nats of each target token, float32 (B, T - 1), 0 at padding."""
