@@ -26,6 +26,7 @@ from ..train.task_session import TaskPlan, read_plan
 RESAMPLES = 1000
 BOOTSTRAP_SECONDS = 20.0  # of one metric at most; slow ones get fewer resamples
 FEWEST_RESAMPLES = 100
+LONGEST_FACT = 4_000  # characters of a fact about the data that evaluation.json repeats
 NOT_RUN = "not run"
 _CONTROLS: tuple[Control, ...] = ("trivial", "shuffled")
 
@@ -150,7 +151,7 @@ def score_run(run: str, settings: ScoreSettings, *, command: str) -> Path:
         "units": outcome.units,
         "metrics": metrics,
         "details": dict(outcome.details),
-        "data": dict(data.facts),
+        "data": _short_facts(data.facts),
         "seed": plan.request.seed,
     }
     path = folder.path / "evaluation.json"
@@ -255,6 +256,13 @@ def _other(trained: Trained, settings: ScoreSettings) -> tuple[str, Trained]:
             f"{trained.task.name}."
         )
     return Path(settings.control).name, other
+
+
+def _short_facts(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Facts for a reader; vocabularies and other long ones are in the model's file."""
+    short = {key: value for key, value in facts.items() if len(json.dumps(value)) <= LONGEST_FACT}
+    left_out = sorted(facts.keys() - short.keys())
+    return {**short, "left_out": left_out} if left_out else short
 
 
 def _finite(value: Any) -> Any:

@@ -63,7 +63,8 @@ def results_table() -> str:
         record = json.loads(path.read_text(encoding="utf-8"))
         run = read_config(path.with_suffix(".toml"))["run"]
         name = f"[{path.stem.removeprefix('task-')}](results/{path.name})"
-        settings = f"[{run['minutes']:g}](results/{path.stem}.toml)"
+        where = ", GPU" if run["device"] == "cuda" else ""
+        settings = f"[{run['minutes']:g}{where}](results/{path.stem}.toml)"
         for metric, one in record["metrics"].items():
             low, high = (number(value) for value in one["interval"])
             controls = one["controls"]

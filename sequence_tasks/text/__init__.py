@@ -31,14 +31,12 @@ _HOUR = TextOptions(
     backbone_options=_trunk(hidden=512, layers=2, dropout=0.5, weight_dropout=0.3),
     input_dropout=0.1,
     output_dropout=0.5,
-    dynamic=True,
 )
 _LARGE = replace(  # for texts of many million characters, which cannot be learnt by heart
     _HOUR,
     backbone_options=_trunk(hidden=768, layers=2, dropout=0.1),
     input_dropout=0.0,
     output_dropout=0.1,
-    dynamic=False,
 )
 
 PRESETS = {

@@ -25,8 +25,8 @@ class Adaptation:
         trial: segments whose gradients are only looked at where no usual sizes are known.
     """
 
-    rate: float = 2e-4
-    decay: float = 0.02
+    rate: float = 5e-4
+    decay: float = 0.005
     segment: int = 32
     trial: int = 8
 

@@ -57,7 +57,7 @@ def activations(model: nn.Module, ids: np.ndarray) -> np.ndarray:
     stepper = make_stepper(model, tuple(part.float().cpu() for part in state))
     found = []
     for token in ids.astype(np.int64):
-        stepper.step(np.array([token]))
+        stepper.read(np.array([token]))
         parts = stepper.state
         last = parts[-1][:, 0].float().cpu()
         found.append((torch.tanh(last) if len(parts) > 1 else last).numpy().copy())

@@ -144,6 +144,8 @@ def _given_text(given: str) -> tuple[str, str]:
         is_file = Path(given).is_file()
     except OSError:  # a long prompt is no file name
         is_file = False
+    if not is_file and Path(given).suffix == ".txt":
+        raise DataError(f"{given} is missing; check the path.")
     return (read_text_file(given), given) if is_file else (given, "the prompt")
 
 

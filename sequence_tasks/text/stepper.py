@@ -28,7 +28,7 @@ class Stepper(Protocol):
     def state(self) -> State:
         """What was read so far."""
 
-    def step(self, ids: np.ndarray) -> np.ndarray:
+    def read(self, ids: np.ndarray) -> np.ndarray:
         """Reads ids, int64 (B,); scores of the next token, float32 (B, V), valid until the next."""
 
 
@@ -50,8 +50,8 @@ class ModuleStepper:
         self.state = tuple(part.to(self.device) for part in state)
 
     @torch.no_grad()
-    def step(self, ids: np.ndarray) -> np.ndarray:
-        """See `Stepper.step`."""
+    def read(self, ids: np.ndarray) -> np.ndarray:
+        """See `Stepper.read`."""
         scores, self.state = self.model(torch.from_numpy(ids)[:, None].to(self.device), self.state)
         return scores[:, 0].float().cpu().numpy()
 
@@ -92,10 +92,10 @@ class LstmStepper:
         return h, torch.stack([layer.c for layer in self._layers])
 
     @torch.inference_mode()
-    def step(self, ids: np.ndarray) -> np.ndarray:
-        """See `Stepper.step`."""
+    def read(self, ids: np.ndarray) -> np.ndarray:
+        """See `Stepper.read`."""
         chosen = int(ids[0]) if self._single else torch.from_numpy(ids)
-        outputs = [layer.step(chosen) for layer in self._layers]
+        outputs = [layer.read_token(chosen) for layer in self._layers]
         out = torch.cat(outputs, dim=1) if self._skips else outputs[-1]
         if self._single:
             return torch.addmv(self._bias, self._head, out[0]).numpy()[None]
@@ -106,7 +106,7 @@ class _Layer:
     """One layer: buffers, and weights laid out for a step.
 
     Attributes:
-        read: (B, below + hidden), the output of the layer below and the own state, side by side.
+        beside: (B, below + hidden), the output of the layer below and the own state, side by side.
         below, own: the two parts of it; `below` is None in the first layer.
         c: cells, (B, hidden).
         above: where the layer above wants this one's output.
@@ -128,9 +128,9 @@ class _Layer:
         self._added = added * scale.T
         self._weight = (torch.cat([below, w_h], dim=1) * scale).contiguous()
         self._weight_t = self._weight.T.contiguous()
-        self.read = torch.zeros(batch, size + hidden)
-        self.below = self.read[:, :size] if index else None
-        self.own = self.read[:, size:]
+        self.beside = torch.zeros(batch, size + hidden)
+        self.below = self.beside[:, :size] if index else None
+        self.own = self.beside[:, size:]
         self.c = torch.zeros(batch, hidden)
         self.above: Tensor | None = None
         self._hidden = hidden
@@ -142,13 +142,13 @@ class _Layer:
             return F.layer_norm(h, shape, weight.cpu(), bias.cpu(), self.norm.eps)
         return h
 
-    def step(self, ids: int | Tensor) -> Tensor:
+    def read_token(self, ids: int | Tensor) -> Tensor:
         z, hidden = self._gates, self._hidden
         added = self._added[ids if self._reads_input else 0]
         if isinstance(ids, int):
-            torch.addmv(added, self._weight, self.read[0], out=z[0])
+            torch.addmv(added, self._weight, self.beside[0], out=z[0])
         else:
-            torch.addmm(added, self.read, self._weight_t, out=z)
+            torch.addmm(added, self.beside, self._weight_t, out=z)
         z.sigmoid_()
         i, f, g, o = (
             z[:, :hidden],

@@ -63,7 +63,7 @@ def write(
     ids = np.full(start.rows, start.ids[-1], np.int64)
     latest = np.tile(start.ids[-sampling.memory :].astype(np.int64), (start.rows, 1))
     while True:
-        scores = stepper.step(ids)
+        scores = stepper.read(ids)
         if never is not None and len(never):
             scores[:, never] = -np.inf
         ids = draw(scores, sampling, rng.random(start.rows), latest)

@@ -56,7 +56,7 @@ class AttentionNetwork(nn.Module):
         self.before = nn.Linear(hidden + memory, size)
         self.bias = nn.Parameter(torch.zeros(vocabulary.target.size))
         self.token_loss = TokenLoss(options.label_smoothing)
-        for table in {self.embed, self.embed_source}:
+        for table in dict.fromkeys((self.embed, self.embed_source)):
             nn.init.normal_(table.weight, std=size**-0.5)
 
     def forward(self, source: Tensor, target: Tensor) -> dict[str, Tensor]:

@@ -40,7 +40,7 @@ class TranslateOptions:
     """layers of the decoder; with attention 1 or 2, the second one reads what was attended to"""
     attention: Literal["general", "dot", "additive"] = "general"
     """how sources are compared with what is to be said (Luong 2015, Bahdanau 2015)"""
-    dropout: float = 0.4
+    dropout: float = 0.3
     """share of values between layers that is dropped in training"""
     word_dropout: float = 0.1
     """share of tokens that the network does not see in training"""

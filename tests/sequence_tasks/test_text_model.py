@@ -55,7 +55,7 @@ def test_lean_steps_equal_the_model(options, rows):
     with torch.no_grad():
         want, state = model(whole)
     for t in range(ids.shape[1]):
-        got = stepper.step(ids[:, t].numpy())
+        got = stepper.read(ids[:, t].numpy())
         np.testing.assert_allclose(got, want[:, 5 + t].numpy(), rtol=1e-4, atol=1e-5)
     for mine, its in zip(stepper.state, state, strict=True):
         torch.testing.assert_close(mine, its, rtol=1e-4, atol=1e-5)
