@@ -97,6 +97,8 @@ bench: $(VENV)/.installed-bench
 	$(BIN)/python benchmarks/priorities.py
 	$(BIN)/python benchmarks/memory.py
 	$(BIN)/python benchmarks/training.py
+	$(BIN)/python benchmarks/text_speed.py
+	$(BIN)/python benchmarks/translate_speed.py
 	# Without a checkout of CleanRL the record that holds its figures is left as it is.
 	$(BIN)/python benchmarks/updates.py $(if $(CLEANRL),--peer $(CLEANRL),--out build/bench)
 

@@ -134,7 +134,7 @@ def test_a_rate_is_the_amount_by_the_seconds_it_took(measure: ModuleType) -> Non
 
 
 def test_make_bench_runs_every_benchmark() -> None:
-    # They take an hour or more, measure nothing, or need a GPU or runs of tasks.
+    # They take an hour or more, measure nothing, or need a GPU, data or runs of tasks.
     other = {
         "measure",
         "cleanrl",
@@ -147,6 +147,11 @@ def test_make_bench_runs_every_benchmark() -> None:
         "film_flicker",
         "colour_accuracy",
         "transfer",
+        "text_peers",
+        "text_recipe",
+        "text_speed",
+        "translate_speed",
+        "handwriting_scores",
     }
     found = {path.stem for path in BENCHMARKS.glob("*.py")} - other
     assert found == set(SCRIPTS)
