@@ -38,7 +38,7 @@ def path_features(points: Tensor, lengths: Tensor) -> Tensor:
     points = points.float()
     mask = counts(lengths, points.shape[1])
     x, y, lift = points[..., 0], points[..., 1], points[..., 2]
-    dx, dy = (F.pad(torch.diff(part, dim=1), (1, 0)) for part in (x, y))
+    dx, dy = (F.pad(torch.diff(part, dim=1), (1, 0)) * mask for part in (x, y))
     air = F.pad(lift[:, :-1], (1, 0))
     way = torch.hypot(dx, dy)
     cos, sin = dx / way.clamp(min=1e-6), dy / way.clamp(min=1e-6)

@@ -43,7 +43,7 @@ PRESETS = {
     "hour": Preset(_HOUR, _LEARNING, "tinyshakespeare"),
     "fast": Preset(
         TextOptions(backbone_options=_trunk(hidden=512), context=128, output_dropout=0.1),
-        replace(_LEARNING, learning_rate=5e-3, epochs=8, average=0.99),
+        replace(_LEARNING, learning_rate=8e-3, epochs=8, average=0.99),
         "tinyshakespeare",
     ),
     # Karpathy 2015: two layers, plain dropout's share, RMSprop, contexts of 50.

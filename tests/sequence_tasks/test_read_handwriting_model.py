@@ -121,7 +121,9 @@ def test_words_of_a_writer_stand_side_by_side_once_an_epoch(tmp_path: Path) -> N
     first = -(-35 // size)
     per_epoch = -(-batches.examples // size)
     seen = [batches(step, size) for step in range(first)]
-    assert [int(b["lengths"].max()) for b in seen[:3]] < [int(b["lengths"].max()) for b in seen[-3:]]
+    assert [int(b["lengths"].max()) for b in seen[:3]] < [
+        int(b["lengths"].max()) for b in seen[-3:]
+    ]
     texts: list[tuple[int, ...]] = []
     for step in range(first, first + per_epoch):
         batch = batches(step, size)
