@@ -88,8 +88,8 @@ def read_writings(data: str, seed: int) -> WritingData:
     if len(set(people)) < len(SPLITS):
         raise DataError(f"{data} holds {len(kept_lines)} lines of text; at least 3 are needed.")
     places = split_by_writer(people, [one.writer for one in kept_lines], seed)
-    divided_lines = {split: [] for split in SPLITS}  # type: dict[str, list[Writing]]
-    divided_words = {split: [] for split in SPLITS}  # type: dict[str, list[Writing]]
+    divided_lines: dict[str, list[Writing]] = {split: [] for split in SPLITS}
+    divided_words: dict[str, list[Writing]] = {split: [] for split in SPLITS}
     for key, one in zip(people, kept_lines, strict=True):
         divided_lines[places[key]].append(one)
     for one in words:

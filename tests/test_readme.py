@@ -94,16 +94,34 @@ def task_rows() -> list[tuple[str, str, str]]:
     for name, what, metrics in (
         ("detect-bccd", "`eightbit train detect`, blood cells from scratch", ("map50", "map")),
         ("classify-fast", "`eightbit train classify`, CIFAR-10 coded as JPEG", ("accuracy",)),
+        ("text-hour", "`eightbit train text`, tinyshakespeare, its last 10 %", ("nats",)),
+        ("text-fast", "`eightbit train text --preset fast`, the same", ("nats",)),
+        (
+            "translate-en-de",
+            "`eightbit train translate`, Multi30k, test_2016_flickr, beam 5, sacreBLEU",
+            ("bleu", "chrf"),
+        ),
+        (
+            "read-handwriting",
+            "`eightbit train read-handwriting --preset long`, lines of unseen writers",
+            ("cer",),
+        ),
+        (
+            "handwriting",
+            "`eightbit train handwriting --preset long`, lines of unseen writers",
+            ("nats_per_point",),
+        ),
     ):
         record = _record(RESULTS, f"task-{name}")
-        minutes = read_config(RESULTS / f"task-{name}.toml")["run"]["minutes"]
+        run = read_config(RESULTS / f"task-{name}.toml")["run"]
+        where = "an H200" if run["device"] == "cuda" else "two shared cores"
         scores = [(metric, record["metrics"][metric]) for metric in metrics]
         told = ", ".join(
             f"{metric} **{one['value']:.3f}** ({' to '.join(f'{x:.3f}' for x in one['interval'])})"
             for metric, one in scores
         )
         source = _link(RESULTS, f"task-{name}.json")
-        rows.append((f"{what}, {minutes:g} minutes on two shared cores", told, source))
+        rows.append((f"{what}, {run['minutes']:g} minutes on {where}", told, source))
     return rows
 
 

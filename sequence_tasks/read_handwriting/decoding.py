@@ -58,7 +58,7 @@ def prefix_beam_search(
         tried: so many labels of a frame are tried at most.
     """
     beam: Beam = {(): (0.0, _NEVER)}
-    prior = {(): 0.0}  # type: dict[tuple[int, ...], float]
+    prior: dict[tuple[int, ...], float] = {(): 0.0}
     for frame in log_probs.tolist():
         if frame[BLANK] > _SURE:
             beam = {
@@ -77,7 +77,9 @@ def prefix_beam_search(
         best = sorted((-score[prefix], prefix) for prefix in score if score[prefix] >= floor)
         beam = {prefix: grown[prefix] for _, prefix in best[:width]}
         prior = {prefix: prior[prefix] for prefix in beam}
-    return list(max(beam, key=lambda prefix: _add(*beam[prefix]) + prior[prefix]))
+    score = {prefix: _add(*ends) + prior[prefix] for prefix, ends in beam.items()}
+    likeliest = max(score, key=lambda prefix: score[prefix])
+    return list(likeliest)
 
 
 def _grown(beam: Beam, frame: Sequence[float], labels: Sequence[int]) -> Beam:

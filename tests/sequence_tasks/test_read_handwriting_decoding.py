@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 import pytest
@@ -104,7 +104,7 @@ def test_frames_without_any_sure_label_are_read_quickly_and_nothing_is_an_answer
     assert prefix_beam_search(blank, 4) == [] == best_path(blank)
 
 
-@lru_cache(maxsize=None)
+@cache
 def slow_distance(a: str, b: str) -> int:
     if not a or not b:
         return len(a) + len(b)

@@ -6,7 +6,6 @@ import io
 import json
 import math
 import os
-import time
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +15,9 @@ import torch
 
 import eightbit.sequence_tasks  # noqa: F401  # registers the tasks
 from eightbit.datasets.stroke_files import write_stroke_file
-from eightbit.datasets.strokes import Writing, from_strokes
+from eightbit.datasets.strokes import Writing, from_strokes, read_writings
 from eightbit.errors import DataError, EightBitError, TaskError, UsageError
+from eightbit.sequence_tasks.read_handwriting.data import ready
 from eightbit.sequence_tasks.read_handwriting.ink import path_strokes, read_ink
 from eightbit.sequence_tasks.read_handwriting.options import ReadHandwritingOptions
 from eightbit.sequence_tasks.read_handwriting.run import ReadHandwritingRunOptions
@@ -48,23 +48,30 @@ def data(task: Task) -> TaskData:
     return task.build_data(SMALL, "unipen", 0)
 
 
-def train(task: Task, data: TaskData, seconds: float) -> torch.nn.Module:
-    """Trains for some time; the batches of the beginning hold short words."""
+@pytest.fixture(scope="module")
+def words(data: TaskData) -> TaskData:
+    """Words of held-out writers in the place of their lines: they are soon read."""
+    found = read_writings("unipen", 0).words["validation"]
+    short = [one for one in ready(found, SMALL) if len(one.points) < 200][:300]
+    splits = {"train": data.splits["train"], "validation": short}
+    return TaskData(data.facts, data.examples, data.batch, splits)
+
+
+def train(task: Task, data: TaskData, steps: int) -> torch.nn.Module:
+    """Trains on the batches of the beginning, which hold short words."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = task.build_model(SMALL, data.facts).train()
     optimizer = torch.optim.AdamW(decayed_groups(model, task.presets["fast"].learning), lr=5e-3)
-    start, step = time.perf_counter(), 0
-    while (share := (time.perf_counter() - start) / seconds) < 1:
+    for step in range(steps):
         for group in optimizer.param_groups:
-            group["lr"] = 5e-3 * min(1.0, (step + 1) / 20, 3 * (1 - share))
-        moment = Moment(step, share, torch.Generator())
+            group["lr"] = 5e-3 * min(1.0, (step + 1) / 20, 3 * (1 - step / steps))
+        moment = Moment(step, step / steps, torch.Generator())
         loss = task.loss(model, data.batch(step, 16), moment)["loss"]
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
-        step += 1
     return model.eval()
 
 
@@ -77,16 +84,21 @@ def scores(task: Task, data: TaskData, model: torch.nn.Module) -> dict[str, floa
 
 
 @needs_unipen
-def test_some_seconds_of_training_beat_both_controls(task: Task, data: TaskData) -> None:
-    model = train(task, data, seconds=18)
-    found = scores(task, data, model)
-    assert found["none"] < 0.97 * min(found["trivial"], found["shuffled"], 1.0)
+def test_some_seconds_of_training_beat_both_controls(
+    task: Task, data: TaskData, words: TaskData
+) -> None:
+    found = scores(task, words, train(task, data, steps=650))
+    assert found["none"] < 0.9 * min(found["trivial"], found["shuffled"], 1.0)
 
 
 @needs_unipen
 @pytest.mark.long
-def test_a_minute_of_training_reads_most_letters(task: Task, data: TaskData) -> None:
-    assert scores(task, data, train(task, data, seconds=60))["none"] < 0.7
+def test_a_minute_of_training_reads_most_letters(
+    task: Task, data: TaskData, words: TaskData
+) -> None:
+    model = train(task, data, steps=1200)
+    assert scores(task, words, model)["none"] < 0.35
+    assert scores(task, data, model)["none"] < 0.75
 
 
 @needs_unipen
@@ -190,7 +202,7 @@ def test_the_same_writing_is_read_alike_at_every_scale(
         ("a.svg", "<svg/>", "holds no path, polyline or line"),
         ("a.inkml", "<ink/>", "holds no trace"),
         ("a.inkml", "<ink><trace>1 2</trace></ink>", "single point"),
-        ("a.svg", '<svg><path d="M0 0 A 1 1 0 0 0 2 2"/></svg>', "command A 1 1 0 0 0 2 2 cannot"),
+        ("a.svg", '<svg><path d="M0 0 A 1 1 0 0 0 2 2"/></svg>', "command A1 1 0 0 0 2 2 cannot"),
         ("a.svg", '<svg><g transform="scale(2)"><path d="M0 0L1 1"/></g></svg>', "a transform"),
         ("a.json", '{"strokes": [[[1, 2]]]}', "a.json, sample 1: it has a single point"),
         ("a.json", "", "a.json is empty"),
