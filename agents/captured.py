@@ -115,7 +115,7 @@ class CapturedStep:
             return
         device = batch.observations.device
         existed = self._changed()
-        # With a graph of their own, the copies would tie the weights to this stream for the capture.
+        # Copies with a graph of their own would tie the weights to this stream in the capture.
         before = [tensor.detach().clone() for tensor in existed]
         drawn = self._generator.get_state()
         static = _copies(batch)
