@@ -46,8 +46,8 @@ class Learning:
     weight_decay: float = 0.05
     """of weights with two axes or more, per step times the learning rate"""
     schedule: Literal["cosine", "linear", "constant", "halving"] = "cosine"
-    """how the learning rate falls after its rise; halving (Sutskever 2014): two thirds at the highest,
-    then halved five times"""
+    """how the learning rate falls after its rise; halving: constant, in the last third halved
+    five times (Sutskever 2014)"""
     warmup: float = 0.05
     """share of training in which the learning rate rises"""
     final: float = 0.0
