@@ -202,6 +202,11 @@ def half_a_config(run: Path) -> None:
     os.truncate(run / "config.toml", (run / "config.toml").stat().st_size // 3)
 
 
+def a_config_that_ends_after_a_line(run: Path) -> None:
+    lines = (run / "config.toml").read_text().splitlines(keepends=True)
+    (run / "config.toml").write_text("".join(lines[: lines.index("[machine]\n")]))
+
+
 def in_each_model(change):
     """Changes the weights of the checkpoints and of the run."""
 
@@ -246,6 +251,7 @@ OTHER_OPTION = in_each_model(lambda content: content.replace(b'\\"n_step\\"', b'
         (no_checkpoint_yet, "evaluate RUN", "RUN has no weights yet"),
         (half_a_config, GO_ON, "RUN/config.toml is (damaged|no configuration)"),
         (half_a_config, "evaluate RUN", "RUN/config.toml is (damaged|no configuration)"),
+        (a_config_that_ends_after_a_line, "evaluate RUN", "RUN/config.toml is damaged"),
         (change_config("format = 1", "format = 2"), GO_ON, "newer version of eightbit"),
         (change_config("format = 1", "format = 2"), "evaluate RUN", "upgrade with 'pip install -U"),
         (change_config("format = 1", "format = 2"), "watch RUN", "newer version of eightbit"),

@@ -91,7 +91,10 @@ class RunFolder:
             )
         if not (path / CONFIG).is_file():
             raise RunFolderError(f"{path} is no run folder: it holds no {CONFIG}.")
-        return cls(path, read_config(path / CONFIG))
+        config = read_config(path / CONFIG)
+        if "machine" not in config:  # it stands behind all that a run is repeated by
+            raise RunFolderError(f"{path / CONFIG} is damaged: its end is missing.")
+        return cls(path, config)
 
     @property
     def checkpoints(self) -> Checkpoints:
