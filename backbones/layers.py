@@ -1,4 +1,4 @@
-"""Layers that several CNN trunks share."""
+"""Layers that several trunks and tasks share."""
 
 from __future__ import annotations
 
@@ -145,3 +145,10 @@ class PadShortcut(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, 0, self.new_channels))
+
+
+def locked_dropout(x: Tensor, share: float, training: bool) -> Tensor:
+    """Dropout of (B, T, F) with one mask for all steps (Gal and Ghahramani 2016)."""
+    if not training or not share:
+        return x
+    return x * F.dropout(torch.ones_like(x[:, :1]), share)

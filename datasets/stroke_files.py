@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import DataError
+from .output import write_whole
 from .strokes import Writing, from_strokes, to_strokes
 
 SUFFIXES = (".json", ".jsonl")
@@ -112,7 +113,7 @@ def write_stroke_file(path: Path, writings: Sequence[Writing]) -> None:
         content = "".join(row + "\n" for row in rows)
     else:
         content = "[\n" + ",\n".join(rows) + "\n]\n"
-    path.write_text(content, encoding="utf-8")
+    write_whole(path, content)
 
 
 def writing_of(strokes: Any, where: str, text: str = "", writer: str = "") -> Writing:

@@ -11,6 +11,7 @@ from typing import cast
 
 import numpy as np
 
+from ...datasets.output import write_whole
 from ...datasets.pictures import write_picture
 from ...datasets.stroke_files import read_stroke_file, write_stroke_file
 from ...datasets.strokes import Writing
@@ -285,7 +286,7 @@ def _save(target: Path, written: Sequence[Written | None], options: HandwritingR
             page = place(lines, layout, np.random.default_rng([options.seed, 5]))
             pace = _PACE * options.speed
             if ending == ".svg":
-                target.write_text(svg(page, ink, pace if options.animate else 0.0), "utf-8")
+                write_whole(target, svg(page, ink, pace if options.animate else 0.0))
             elif ending == ".png":
                 write_picture(target, picture(page, ink))
             else:

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+from ...datasets.output import write_whole
 from ...datasets.stroke_files import read_stroke_text
 from ...datasets.strokes import Writing, lines_of
 from ...errors import EightBitError, UsageError
@@ -90,8 +91,7 @@ def run(trained: Trained, job: RunJob) -> None:
         job.each(_items(job.inputs), partial(_work, trained, options, job, found))
     finally:
         if job.output is not None and found:
-            job.output.parent.mkdir(parents=True, exist_ok=True)
-            job.output.write_text(_written(found, layout), encoding="utf-8")
+            write_whole(job.output, _written(found, layout))
             job.say(f"{len(found)} readings in {job.output}")
 
 

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...backbones import BACKBONES, create_backbone
+from ...backbones.layers import locked_dropout
 from ...backbones.recurrent import State
 from ...errors import UsageError
 from ...tasks import Batch, Moment
@@ -58,9 +59,9 @@ class TextModel(nn.Module):
         Returns:
             Scores of the next token (B, T, vocabulary), and the state after the last one.
         """
-        x = _locked_dropout(self._vectors(ids), self.input_dropout, self.training)
+        x = locked_dropout(self._vectors(ids), self.input_dropout, self.training)
         x, state = self.backbone(x, state)
-        x = _locked_dropout(x, self.output_dropout, self.training)
+        x = locked_dropout(x, self.output_dropout, self.training)
         return self.head(self.bridge(x)), state
 
     def _vectors(self, ids: Tensor) -> Tensor:
@@ -69,13 +70,6 @@ class TextModel(nn.Module):
             kept = F.dropout(weight.new_ones(len(weight), 1), self.token_dropout)
             weight = weight * kept
         return F.embedding(ids, weight)
-
-
-def _locked_dropout(x: Tensor, share: float, training: bool) -> Tensor:
-    """Dropout with one mask for all steps of a sequence (Gal and Ghahramani 2016)."""
-    if not training or not share:
-        return x
-    return x * F.dropout(torch.ones_like(x[:, :1]), share)
 
 
 def build_model(options: TextOptions, facts: Mapping[str, Any]) -> TextModel:

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from ...datasets.output import write_whole
 from ...datasets.pictures import write_picture
 from ...datasets.texts import decode_text, read_text_file
 from ...datasets.tokens import Tokens, tokens_from_facts
@@ -217,8 +218,7 @@ def _save(job: RunJob, texts: list[str]) -> None:
     path = Path(job.output)
     if path.is_dir():
         raise UsageError(f"{path} is a folder; name a text file.")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("\n\n".join(texts) + "\n", encoding="utf-8")
+    write_whole(path, "\n\n".join(texts) + "\n")
     job.say(f"written to {path}")
 
 

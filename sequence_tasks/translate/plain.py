@@ -8,11 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from ...backbones import create_backbone
+from ...backbones.layers import locked_dropout
 from .cells import Cell, in_rows, layers_of
 from .data import PAD, Vocabulary
 from .options import TranslateOptions
 from .stepping import Tensors, Words, linear, unfolded
-from .training import TokenLoss, locked_dropout, seen
+from .training import TokenLoss, seen
 
 
 class PlainNetwork(nn.Module):

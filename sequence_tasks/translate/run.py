@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ...datasets.download import say_on_stderr
+from ...datasets.output import write_whole
 from ...datasets.parallel_texts import read_lines
 from ...datasets.pictures import write_picture
-from ...errors import DataError, EightBitError, TaskError, UsageError
+from ...errors import DataError, TaskError, UsageError
 from ...tasks import RunJob, Trained
 from .scores import sentence_picture
 from .search import Beam
@@ -170,7 +170,7 @@ def _write(work: _Work, job: RunJob, name: str, output: Path | None) -> None:
         output = output / _output_name(name)
     if name != STANDARD and output.exists() and output.samefile(name):
         raise UsageError(f"{output} is the file that is read; choose another output.")
-    _write_file(output, "".join(line + "\n" for line in lines).encode("utf-8"))
+    write_whole(output, "".join(line + "\n" for line in lines).encode("utf-8"))
 
 
 def _read(name: str) -> list[str]:
@@ -209,14 +209,3 @@ def _converse(work: _Work, job: RunJob, ask: Callable[[str], str] = input) -> No
         for line in work.lines([text]):
             job.say(line)
         work.tell_strange()
-
-
-def _write_file(path: Path, content: bytes) -> None:
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(content)
-        os.replace(partial, path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise EightBitError(f"{path} cannot be written ({error.strerror}).") from error

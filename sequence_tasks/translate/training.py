@@ -1,17 +1,10 @@
-"""Parts that only training needs: dropout along sequences, and the smoothed loss."""
+"""Parts that only training needs: dropout of tokens, and the smoothed loss."""
 
 from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-
-
-def locked_dropout(x: Tensor, share: float, training: bool) -> Tensor:
-    """Dropout of (B, T, F) with one mask for all steps (Gal and Ghahramani 2016)."""
-    if not training or not share:
-        return x
-    return x * F.dropout(torch.ones_like(x[:, :1]), share)
 
 
 def seen(x: Tensor, share: float, training: bool) -> Tensor:

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from eightbit.backbones.layers import locked_dropout
 from eightbit.datasets.tokens import Words
 from eightbit.errors import UsageError
 from eightbit.sequence_tasks.translate.attentive import AttentionNetwork
@@ -18,7 +19,7 @@ from eightbit.sequence_tasks.translate.data import END, PAD, SPECIALS, padded
 from eightbit.sequence_tasks.translate.model import build_model
 from eightbit.sequence_tasks.translate.options import TranslateOptions
 from eightbit.sequence_tasks.translate.plain import PlainNetwork, padding_first, pairs_best
-from eightbit.sequence_tasks.translate.training import TokenLoss, locked_dropout, seen
+from eightbit.sequence_tasks.translate.training import TokenLoss, seen
 
 TINY = TranslateOptions(tokens="words", embedding=6, encoder_hidden=5, hidden=8, dropout=0.0)
 SOURCE = padded([np.array([4, 5, 6, END]), np.array([7, END]), np.array([5, 8, END])])

@@ -5,9 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 from collections.abc import Iterator, Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -21,6 +20,7 @@ from torch import Tensor, nn
 
 from ...datasets.films import open_camera
 from ...datasets.labelled import fitted
+from ...datasets.output import write_whole
 from ...datasets.pictures import list_pictures, read_picture, write_picture
 from ...errors import EightBitError, UsageError
 from ...tasks import Exported, RunJob, Sample, TaskData, Trained
@@ -176,15 +176,7 @@ def _write(path: Path, found: Sequence[Prediction], layout: str) -> None:
         text = json.dumps(rows, indent=1, ensure_ascii=False) + "\n"
     else:
         text = _as_csv(found)
-    partial_file = path.with_name(f".{path.name}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial_file.write_text(text, encoding="utf-8")
-        os.replace(partial_file, path)
-    except OSError as error:
-        with suppress(OSError):  # what went wrong above is the message that counts
-            partial_file.unlink(missing_ok=True)
-        raise EightBitError(f"{path} cannot be written ({error.strerror}).") from error
+    write_whole(path, text)
 
 
 def _as_csv(found: Sequence[Prediction]) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import closing
@@ -19,6 +18,7 @@ import torch
 
 from ...datasets import films, pictures
 from ...datasets.box_files import FoundBoxes, write_coco, write_voc, write_yolo
+from ...datasets.output import write_whole
 from ...errors import DataError, EightBitError, UnknownNameError, UsageError
 from ...tasks import RunJob, Trained
 from .boxes import Detections
@@ -170,7 +170,7 @@ def run(trained: Trained, job: RunJob) -> None:
         if work.frames:
             write_boxes(work.folder, work.frames, work.classes, options.format)
             if options.counts:
-                _write_text(work.folder / "counts.csv", counts_table(work.frames, work.classes))
+                write_whole(work.folder / "counts.csv", counts_table(work.frames, work.classes))
             if options.save != "none" or options.format != "none" or options.counts:
                 job.say(f"results in {work.single or work.folder}")
 
@@ -372,9 +372,9 @@ def write_boxes(folder: Path, frames: Sequence[Frame], classes: Sequence[str], l
     """
     if layout == "json":
         text = json.dumps([_entry(frame, classes) for frame in frames], indent=1)
-        _write_text(folder / "detections.json", text + "\n")
+        write_whole(folder / "detections.json", text + "\n")
     elif layout == "csv":
-        _write_text(folder / "detections.csv", boxes_table(frames, classes))
+        write_whole(folder / "detections.csv", boxes_table(frames, classes))
     elif layout != "none":
         found = [
             FoundBoxes(
@@ -445,14 +445,3 @@ def counts_table(frames: Sequence[Frame], classes: Sequence[str]) -> str:
         counts = count_by_class(frame.found, classes)
         writer.writerow([frame.source, frame.number, *counts.values()])
     return stream.getvalue()
-
-
-def _write_text(path: Path, text: str) -> None:
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(text, encoding="utf-8")
-        os.replace(partial, path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise EightBitError(f"{path} cannot be written ({error.strerror}).") from error

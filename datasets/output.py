@@ -1,0 +1,26 @@
+"""Files that appear when they are complete."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from ..errors import EightBitError
+
+
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Writes a file, text as UTF-8, under another name and renames it; makes its folder.
+
+    Raises:
+        EightBitError: it cannot be written; what stood there before stands still.
+    """
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_bytes(content.encode() if isinstance(content, str) else content)
+        os.replace(partial, path)
+    except OSError as error:
+        with suppress(OSError):  # what went wrong above is the message that counts
+            partial.unlink(missing_ok=True)
+        raise EightBitError(f"{path} cannot be written ({error.strerror}).") from error
