@@ -332,11 +332,15 @@ _MODULES: dict[str, str] = {}
 def register_tasks(package: str, folder: Sequence[str]) -> None:
     """Makes every module of a package a task of that name; none is imported before it is used.
 
+    Modules whose names begin with "_" are no tasks but what several tasks share.
+
     Args:
         package: the package's name, its `__name__`.
         folder: its `__path__`.
     """
     for module in pkgutil.iter_modules(folder):
+        if module.name.startswith("_"):
+            continue
         _MODULES[module.name.replace("_", "-")] = f"{package}.{module.name}"
 
 

@@ -1,0 +1,1 @@
+"""CTC decoding, models of language and scores that several tasks share."""
