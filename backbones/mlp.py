@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ..errors import UsageError
 from .base import register_backbone, require_positive
 
-ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh}
+ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid}
 
 
 @register_backbone(kind="mlp", default_in_shape=(8,), paper="Rumelhart et al. 1986")
@@ -19,25 +19,30 @@ def mlp(
     hidden: Sequence[int] = (64, 64),
     layer_norm: bool = False,
     activation: str = "relu",
+    dropout: float = 0.0,
 ) -> nn.Module:
     """Linear layers for vectors such as CartPole's.
 
     Args:
         hidden: length of each layer's output, the last one's is `out_features`.
         layer_norm: normalise before every activation.
-        activation: "relu" or "tanh".
+        activation: "relu", "tanh" or "sigmoid".
+        dropout: share of the outputs of every activation that is left out while training.
     """
     if not hidden:
         raise UsageError("mlp: hidden must name at least one layer, as in (64, 64).")
     require_positive("mlp", **{f"hidden[{i}]": size for i, size in enumerate(hidden)})
     if activation not in ACTIVATIONS:
         raise UsageError(f"mlp: activation is {' or '.join(ACTIVATIONS)}, not {activation!r}.")
+    if not 0 <= dropout < 1:
+        raise UsageError(f"mlp: dropout lies in [0, 1), not {dropout}.")
     layers: list[nn.Module] = []
     before = in_shape[0]
     for size in hidden:
         layers.append(nn.Linear(before, size))
         layers += [nn.LayerNorm(size)] if layer_norm else []
         layers.append(ACTIVATIONS[activation]())
+        layers += [nn.Dropout(dropout)] if dropout else []
         before = size
     return MLP(layers, before)
 

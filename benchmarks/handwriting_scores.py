@@ -40,10 +40,11 @@ from eightbit.datasets.strokes import (
     read_writings,
     to_strokes,
 )
+from eightbit.sequence_tasks._scores import edits
 from eightbit.sequence_tasks.handwriting import write_lines
 from eightbit.sequence_tasks.handwriting.paths import paced
 from eightbit.sequence_tasks.read_handwriting.run import read_writings_of
-from eightbit.sequence_tasks.read_handwriting.scores import drawn, edit_distance
+from eightbit.sequence_tasks.read_handwriting.scores import drawn
 from eightbit.tasks import Trained
 from eightbit.train.task_models import trained_for
 
@@ -104,10 +105,10 @@ def new_texts(data: WritingData, allowed: set[str], count: int, seed: int) -> li
 def read_scores(reader: Trained, writings: Sequence[Writing], groups: Sequence[Any]) -> Scores:
     """What the recognizer makes of writings, whose texts are known."""
     said = [" ".join(line.text for line in found) for found in read_writings_of(reader, writings)]
-    edits = [edit_distance(read, one.text) for read, one in zip(said, writings, strict=True)]
+    counts = [sum(edits(one.text, read)) for read, one in zip(said, writings, strict=True)]
     places = {group: index for index, group in enumerate(dict.fromkeys(groups))}
     return Scores(
-        np.array(edits, float),
+        np.array(counts, float),
         np.array([len(one.text) for one in writings], float),
         np.array([places[group] for group in groups]),
     )

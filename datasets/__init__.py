@@ -1,7 +1,8 @@
 """Readers of data sets: where each comes from, and one module for each kind.
 
 `labelled` reads pictures with a class, `boxes` pictures with boxes, `collections` pictures alone,
-`texts` text, `parallel_texts` text in two languages, `strokes` handwriting as movements of a pen;
+`texts` text, `parallel_texts` text in two languages, `strokes` handwriting as movements of a pen,
+`speech` recordings with what is said in them; `sounds` and `films` read single files;
 `download` finds a set in a local folder, the cache, or at its own address.
 """
 
@@ -13,7 +14,13 @@ from typing import Literal
 from ..registry import Registry
 
 Kind = Literal[
-    "labelled pictures", "boxed pictures", "pictures", "text", "parallel text", "pen strokes"
+    "labelled pictures",
+    "boxed pictures",
+    "pictures",
+    "text",
+    "parallel text",
+    "pen strokes",
+    "speech",
 ]
 
 
@@ -270,5 +277,43 @@ _add(
         licence="CC BY 4.0",
         origin="Guyon, Schomaker, Plamondon, Liberman and Janet, UNIPEN project, 1994",
         files=(),
+    )
+)
+
+_add(
+    DataSet(
+        name="an4",
+        kind="speech",
+        description="1,078 utterances, spelled words and numbers, by 84 speakers; with a lexicon",
+        licence="free for any purpose, under its own terms",
+        origin="Acero and Stern, Environmental Robustness in Automatic Speech Recognition, 1990",
+        files=(
+            RemoteFile(
+                url="http://www.speech.cs.cmu.edu/databases/an4/an4_sphere.tar.gz",
+                file_name="an4_sphere.tar.gz",
+                checksum=None,
+                tried=False,
+            ),
+        ),
+    )
+)
+
+_FSDD_COMMIT = "26eb9aaf76e81b692f806f9140c2d2777410d7a1"
+_add(
+    DataSet(
+        name="fsdd",
+        kind="speech",
+        description="3,000 recordings of the ten digits by 6 speakers",
+        licence="CC BY-SA 4.0",
+        origin="Jackson and others, Free Spoken Digit Dataset, GitHub, 2018",
+        files=(
+            RemoteFile(
+                url="https://github.com/Jakobovski/free-spoken-digit-dataset/archive/"
+                f"{_FSDD_COMMIT}.zip",
+                file_name=f"free-spoken-digit-dataset-{_FSDD_COMMIT[:8]}.zip",
+                checksum=None,
+                tried=False,
+            ),
+        ),
     )
 )

@@ -13,8 +13,8 @@ from torch import Tensor
 from ...datasets.strokes import Writing, person, prepared_all, read_writings
 from ...errors import DataError
 from ...tasks import TaskData
+from .._ctc.labels import encode, label_of
 from .augment import augmented
-from .language import encode, label_of
 from .model import padded
 from .options import ReadHandwritingOptions
 

@@ -13,11 +13,10 @@ from torch import Tensor, nn
 from ...backbones import create_backbone
 from ...errors import UsageError
 from ...tasks import Batch, Moment, TaskData
-from .language import trigram_table
+from .._ctc.paths import text_nll
+from .._ctc.spelling import trigram_table
 from .options import ReadHandwritingOptions
 
-BLANK = 0
-"""CTC's empty label; character i of the alphabet is label i + 1"""
 FEATURES = 11
 _WINDOW = 64
 """points before and after that a point's height is compared with"""
@@ -152,19 +151,6 @@ def loss(model: nn.Module, batch: Batch, moment: Moment) -> Mapping[str, Tensor]
     log_probs, frames = model(batch["points"], batch["lengths"])
     nll = text_nll(log_probs, frames, batch["labels"], batch["label_lengths"])
     return {"loss": nll.sum() / batch["label_lengths"].sum()}
-
-
-def text_nll(log_probs: Tensor, frames: Tensor, labels: Tensor, label_lengths: Tensor) -> Tensor:
-    """Minus log-probability (B,) of labels (B, L), 0 where a path is too short for its text."""
-    return F.ctc_loss(
-        log_probs.transpose(0, 1),
-        labels,
-        frames,
-        label_lengths,
-        blank=BLANK,
-        reduction="none",
-        zero_infinity=True,
-    )
 
 
 def padded(paths: Sequence[np.ndarray], multiple: int = 32) -> tuple[np.ndarray, np.ndarray]:

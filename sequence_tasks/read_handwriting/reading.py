@@ -11,9 +11,11 @@ import torch
 from torch import nn
 
 from ...datasets.strokes import Writing
-from .decoding import read_batch
-from .language import decode
-from .model import Reader, padded, text_nll
+from .._ctc.beam import LabelLanguage, prefix_beam_search
+from .._ctc.labels import decode
+from .._ctc.paths import best_path, text_nll
+from .._ctc.spelling import LabelNGrams
+from .model import Reader, padded
 from .options import ReadHandwritingOptions
 
 _POINTS = 60_000
@@ -53,7 +55,8 @@ def read_lines(
     """
     reader = cast(Reader, model)
     table = reader.language.float().cpu().numpy()
-    language = table if options.language > 0 and table.any() else None
+    weighed = options.language > 0 and bool(table.any())
+    language = LabelNGrams(table, options.language) if weighed else None
     width = options.beam if options.decode == "beam" else 0
     steps = np.array([-(-len(one.points) // _MULTIPLE) * _MULTIPLE for one in lines])
     found: list[Reading | None] = [None] * len(lines)
@@ -63,7 +66,7 @@ def read_lines(
         for start in range(0, len(rows), size):
             some = rows[start : start + size]
             paths, lengths = padded([lines[i].points for i in some], _MULTIPLE)
-            readings = _read(reader, paths, lengths, (width, language, options.language))
+            readings = _read(reader, paths, lengths, width, language)
             for index, (labels, confidence) in zip(some, readings, strict=True):
                 found[index] = Reading(decode(labels, alphabet).strip(), confidence)
     return [one for one in found if one is not None]
@@ -73,15 +76,20 @@ def _read(
     model: Reader,
     paths: np.ndarray,
     lengths: np.ndarray,
-    search: tuple[int, np.ndarray | None, float],
+    width: int,
+    language: LabelLanguage | None,
 ) -> list[tuple[list[int], float]]:
-    """Labels and confidence of each row."""
+    """Labels and confidence of each row; by the best path where `width` is 0."""
     device = next(model.parameters()).device
     log_probs, frames = model(
         torch.from_numpy(paths).to(device), torch.from_numpy(lengths).to(device)
     )
     log_probs, frames = log_probs.cpu(), frames.cpu()
-    labels = read_batch(log_probs.numpy(), frames.tolist(), *search)
+    rows = [row[:count] for row, count in zip(log_probs.numpy(), frames.tolist(), strict=True)]
+    if width == 0:
+        labels = [best_path(row)[0] for row in rows]
+    else:  # a trigram forbids no text, so that there is one
+        labels = [list(prefix_beam_search(row, width, language)[0].labels) for row in rows]
     sizes = torch.tensor([len(one) for one in labels])
     targets = torch.zeros(len(labels), max(1, int(sizes.max())), dtype=torch.int64)
     for row, one in enumerate(labels):

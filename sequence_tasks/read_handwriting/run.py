@@ -17,11 +17,11 @@ from ...datasets.stroke_files import read_stroke_text
 from ...datasets.strokes import Writing, lines_of
 from ...errors import EightBitError, UsageError
 from ...tasks import RunJob, Trained
+from .._scores import edits
 from .data import ready
 from .ink import list_ink, read_ink
 from .options import ReadHandwritingOptions
 from .reading import Reading, read_lines
-from .scores import edit_distance
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Found:
         """As it is written to JSON and CSV."""
         row = {"file": self.name, "text": self.text, "confidence": round(self.confidence, 4)}
         if self.written:
-            errors = edit_distance(" ".join(self.text.split()), self.written)
+            errors = sum(edits(self.written, " ".join(self.text.split())))
             row |= {"written": self.written, "cer": round(errors / len(self.written), 4)}
         return row
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch import nn
 from ...datasets.strokes import Writing, person, to_strokes
 from ...errors import DataError
 from ...tasks import Control, Metric, Outcome, Sample, Split, TaskData
+from .._scores import edits, exchanged, ratio
 from .options import ReadHandwritingOptions
 from .reading import read_lines
 
@@ -23,21 +24,6 @@ METRICS = (
 )
 _SHOWN = 40
 """misread lines listed in the details"""
-
-
-def edit_distance(a: Sequence[Any], b: Sequence[Any]) -> int:
-    """Fewest insertions, deletions and replacements that make `a` into `b` (Levenshtein)."""
-    codes = {item: code for code, item in enumerate(dict.fromkeys([*a, *b]))}
-    theirs = np.array([codes[item] for item in b], np.int64)
-    places = np.arange(len(theirs) + 1)
-    row = places.copy()
-    for count, item in enumerate(a, 1):
-        best = np.empty_like(row)
-        best[0] = count
-        best[1:] = np.minimum(row[1:] + 1, row[:-1] + (theirs != codes[item]))
-        # Insertions from the left: best[j] = min over i <= j of best[i] + j - i.
-        row = np.minimum.accumulate(best - places) + places
-    return int(row[-1])
 
 
 def measure(model: nn.Module, data: TaskData, split: Split, control: Control) -> Outcome:
@@ -79,17 +65,8 @@ def measure(model: nn.Module, data: TaskData, split: Split, control: Control) ->
             name: round(float(row[0] / max(1, row[1])), 4)
             for name, row in zip(writers, sums, strict=True)
         }
-    values = {"cer": _ratio(sums, 0, 1), "wer": _ratio(sums, 2, 3), "exact": _ratio(sums, 4, 5)}
+    values = {"cer": ratio(sums, 0, 1), "wer": ratio(sums, 2, 3), "exact": ratio(sums, 4, 5)}
     return Outcome(values, len(writers), details)
-
-
-def exchanged(items: Sequence[Any]) -> list[Any]:
-    """Items in another order, drawn once; none stays in its place if there are two or more."""
-    order = np.random.default_rng(0).permutation(len(items))
-    found = list(items)
-    for place, source in zip(order, np.roll(order, 1), strict=True):
-        found[place] = items[source]
-    return found
 
 
 def samples(model: nn.Module, data: TaskData, count: int) -> Sequence[Sample]:
@@ -131,18 +108,13 @@ def _counts(true: str, said: str) -> tuple[int, ...]:
     """Edits and length in characters, edits and length in words, exact lines, lines."""
     words = true.split()
     return (
-        edit_distance(said, true),
+        sum(edits(true, said)),
         len(true),
-        edit_distance(said.split(), words),
+        sum(edits(words, said.split())),
         len(words),
         int(said == true),
         1,
     )
-
-
-def _ratio(sums: np.ndarray, part: int, whole: int) -> Callable[[np.ndarray], float]:
-    parts, wholes = sums[:, part], sums[:, whole]
-    return lambda units: float(parts[units].sum() / max(1.0, wholes[units].sum()))
 
 
 def _details(

@@ -167,6 +167,7 @@ TABLE = [
     ("mlp", (5,), {}, 64, 6 * 64 + 65 * 64),
     ("mlp", (5,), {"hidden": (3,), "activation": "tanh"}, 3, 6 * 3),
     ("mlp", (5,), {"hidden": [3, 2], "layer_norm": True}, 2, 6 * 3 + 4 * 2 + 2 * 5),
+    ("mlp", (5,), {"hidden": (3,), "activation": "sigmoid", "dropout": 0.2}, 3, 6 * 3),
     ("lstm", (6,), {"hidden": 8}, 8, 4 * 8 * (6 + 8 + 2)),
     ("lstm", (6,), {"hidden": 8, "layers": 2}, 8, 4 * 8 * (6 + 8 + 2) + 4 * 8 * (8 + 8 + 2)),
     ("lstm", (6,), {"hidden": 8, "projection": 3}, 3, 4 * 8 * (6 + 3 + 2) + 3 * 8),
@@ -273,6 +274,21 @@ def test_an_mlp_takes_bytes_as_numbers_from_zero_to_one():
     torch.testing.assert_close(trunk(memory), trunk(memory.float() / 255))
 
 
+def test_an_mlp_leaves_out_outputs_of_every_activation_while_training_only():
+    trunk = create_backbone("mlp", (4,), hidden=(400, 300), activation="sigmoid", dropout=0.4)
+    plain = create_backbone("mlp", (4,), hidden=(400, 300), activation="sigmoid")
+    kinds = [type(layer) for layer in trunk.layers]
+    assert kinds == [nn.Linear, nn.Sigmoid, nn.Dropout] * 2
+    for ours, other in zip(trunk.parameters(), plain.parameters(), strict=True):
+        other.data.copy_(ours.data)
+    x = torch.randn(2, 4, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(trunk.eval()(x), plain(x))
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        left_out = (trunk.train()(x) == 0).float().mean().item()
+    assert left_out == pytest.approx(0.4, abs=0.06)
+
+
 @pytest.mark.parametrize(
     ("name", "in_shape", "options", "message"),
     [
@@ -293,7 +309,9 @@ def test_an_mlp_takes_bytes_as_numbers_from_zero_to_one():
         ("resnet", CIFAR, {"depth": 21}, "depth is 6n \\+ 2"),
         ("resnet", CIFAR, {"norm": "layer"}, "norm is batch or group, not 'layer'"),
         ("mlp", (5,), {"hidden": ()}, "at least one layer"),
-        ("mlp", (5,), {"activation": "gelu"}, "activation is relu or tanh"),
+        ("mlp", (5,), {"activation": "gelu"}, "activation is relu or tanh or sigmoid, not 'gelu'"),
+        ("mlp", (5,), {"dropout": 1.0}, r"mlp: dropout lies in \[0, 1\), not 1.0"),
+        ("mlp", (5,), {"dropout": -0.1}, r"mlp: dropout lies in \[0, 1\), not -0.1"),
         ("lstm", (5,), {"hidden": 8, "projection": 8}, "projection is from 1 to 7, or 0"),
         ("lstm", (5,), {"dropout": 1.0}, r"lstm: dropout lies in \[0, 1\), not 1.0"),
         ("lstm", (5,), {"projection": 3, "weight_dropout": 0.1}, "a network without projection"),
