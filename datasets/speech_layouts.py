@@ -1,4 +1,4 @@
-"""How folders of recordings are laid out: which sounds there are, who says what in them."""
+"""How folders of recordings are laid out: which sounds there are, and who says what in them."""
 
 from __future__ import annotations
 
@@ -66,13 +66,11 @@ class Layout:
     Attributes:
         lines: utterances.
         lexicon: None where there is none.
-        rate: samples a second, where the data set is known to have one.
         split: what is said of the division that the lines have.
     """
 
     lines: list[Line]
     lexicon: Lexicon | None
-    rate: int | None = None
     split: str = "as the files say"
 
 
@@ -185,7 +183,7 @@ def _transcribed(files: SpeechFiles, transcriptions: list[str]) -> Layout:
             lines.append(Line(found[2], sounds[found[2]], text, who, split, where))
     told = {line.split for line in lines}
     split = f"official {' and '.join(sorted(told - {'train'}))} part" if told > {"train"} else ""
-    return Layout(lines, _lexicon(files), None, split)
+    return Layout(lines, _lexicon(files), split)
 
 
 def _digits(sounds: list[str]) -> Layout:
@@ -199,7 +197,7 @@ def _digits(sounds: list[str]) -> Layout:
         stem = PurePosixPath(name).stem
         lines.append(Line(stem, name, _DIGIT_WORDS[digit], speaker, split))
     split = "official: index 0 to 4 is test; of the training part 5 to 9 are validation"
-    return Layout(lines, DIGITS, None, split)
+    return Layout(lines, DIGITS, split)
 
 
 def _lexicon(files: SpeechFiles) -> Lexicon | None:

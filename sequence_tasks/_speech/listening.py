@@ -15,7 +15,7 @@ from ...datasets.output import write_whole
 from ...datasets.sounds import list_sounds, microphone_blocks, read_sound, sound_blocks
 from ...errors import EightBitError, UsageError
 from ...tasks import RunJob
-from .segments import Gauge, Segment, cut_at_silence
+from .segments import Gauge, Segment, check_longest, cut_at_silence
 from .transcripts import Transcript, Word, to_csv, to_json, to_srt, to_text
 
 Recognize = Callable[[list[np.ndarray]], list[list[Word]]]
@@ -49,14 +49,16 @@ def listen(
         longest: seconds of a piece.
 
     Raises:
-        UsageError: before anything is heard: no input, or an output that cannot be meant so.
+        UsageError: before anything is heard: no input, an output that cannot be meant so, or pieces
+            of less than a second.
         TaskError: at the end: some of the inputs failed; the others are transcribed. Of a sound
             that is damaged, what comes before the damage is transcribed.
     """
     if not job.inputs:
         raise UsageError(
-            "name sound files or folders of them, - for standard input, or microphone."
+            "on what? Name sound files or folders of them, - for standard input, or microphone."
         )
+    check_longest(longest)
     items = _items(job.inputs)
     target = _target(job.output, format, items)
     ear = _Ear(rate, recognize, longest, target.quiet or job.say, target.subtitle)

@@ -82,8 +82,7 @@ def cut_at_silence(
     Raises:
         UsageError: `longest` is below a second.
     """
-    if not longest >= 1:
-        raise UsageError(f"the longest piece is {longest:g} s; it must be 1 s or longer.")
+    check_longest(longest)
     if not 0 <= 2 * pad <= pause:
         raise ValueError(f"a pad of {pad} s does not fit a pause of {pause} s twice")
     cutter = _Cutter(rate, longest, pause, pad)
@@ -91,6 +90,12 @@ def cut_at_silence(
         for at in range(0, len(block), _BLOCK * rate):
             yield from cutter.add(block[at : at + _BLOCK * rate])
     yield from cutter.end()
+
+
+def check_longest(seconds: float) -> None:
+    """Refuses a longest piece that is too short for words; raises UsageError."""
+    if not seconds >= 1:
+        raise UsageError(f"the longest piece is {seconds:g} s; it must be 1 s or longer.")
 
 
 class _Background:

@@ -16,13 +16,24 @@ _LEARNING = Learning(
     batch_size=16,
     learning_rate=2e-3,
     weight_decay=0.02,
-    epochs=100,
+    epochs=150,
     clip_norm=1.0,
     average=0.999,
 )
 
 PRESETS = {
-    "fast": Preset(SpeechCtcOptions(), _LEARNING, "an4"),
+    "fast": Preset(SpeechCtcOptions(), replace(_LEARNING, epochs=24, average=0.998), "an4"),
+    "hour": Preset(
+        SpeechCtcOptions(
+            backbone_options=(
+                '{"hidden": 320, "layers": 3, "bidirectional": true, "dropout": 0.3}'
+            ),
+            dropout=0.3,
+            augment=0.9,
+        ),
+        replace(_LEARNING, weight_decay=0.05),
+        "an4",
+    ),
     "digits": Preset(
         SpeechCtcOptions(
             channels=16,

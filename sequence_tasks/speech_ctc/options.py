@@ -39,9 +39,9 @@ class SpeechCtcOptions:
     """the best path, or a prefix beam search with dictionary and model of language"""
     beam: int = 32
     """prefixes kept by the beam search"""
-    language: float = 1.0
+    language: float = 0.5
     """weight of the model of language in the beam search; 0 for none"""
-    bonus: float = 1.0
+    bonus: float = 2.0
     """nats that each word gains in the beam search"""
     order: int = 3
     """words of an n-gram of the model of language, which is counted in the training transcripts"""

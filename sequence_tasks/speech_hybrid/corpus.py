@@ -12,8 +12,8 @@ from torch import Tensor
 from .gmm import DiagonalGMM
 from .graphs import GraphBatch, UtteranceGraph, batch_graphs
 
-CELLS_AT_ONCE = 1_500_000
-"""Frames times positions of a batch: a table of so many float32 takes 6 MB."""
+CELLS_AT_ONCE = 2_000_000
+"""Frames times positions of a batch: a table of so many float32 takes 8 MB."""
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,8 @@ class Corpus:
             for row, (graph, length) in enumerate(zip(graphs, self.lengths, strict=True))
             if length >= graph.least_frames
         ]
-        # Lengths within 12 % of each other first, then sizes: little is padded in either way.
-        strips = np.round(np.log(self.lengths) / 0.12)
+        # Lengths within a quarter of each other, then sizes: little is padded in either way.
+        strips = np.round(np.log(self.lengths) / 0.25)
         fitting.sort(key=lambda row: (strips[row], len(graphs[row].states), self.lengths[row]))
         groups: list[list[int]] = []
         for row in fitting:

@@ -69,10 +69,11 @@ class Occupied(NamedTuple):
     @classmethod
     def joined(cls, parts: Sequence[Occupied]) -> Occupied:
         """Those of all parts."""
-        frames, weights = ([part[i].split(part.sizes) for part in parts] for i in range(2))
+        frames = zip(*(part.frames.split(part.sizes) for part in parts), strict=True)
+        weights = zip(*(part.weights.split(part.sizes) for part in parts), strict=True)
         return cls(
-            torch.cat([piece for state in zip(*frames, strict=True) for piece in state]),
-            torch.cat([piece for state in zip(*weights, strict=True) for piece in state]),
+            torch.cat([piece for state in frames for piece in state]),
+            torch.cat([piece for state in weights for piece in state]),
             [sum(sizes) for sizes in zip(*(part.sizes for part in parts), strict=True)],
         )
 

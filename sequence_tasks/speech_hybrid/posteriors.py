@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from .word_graph import WordGraph, side_by_side
 
@@ -40,7 +39,7 @@ def word_posteriors(
     """
     linear = _linear(graph)
     # Float64 still holds chances of e^-640 of the best.
-    chances = F.threshold_(emissions.double().exp_(), _SMALLEST, 0.0)
+    chances = torch.threshold_(emissions.double().exp_(), _SMALLEST, 0.0)
     passed = _forward(linear, chances, lengths)
     begins, ends = _backward(linear, chances, lengths, passed)
     found = []
@@ -180,5 +179,5 @@ def _normalise(values: Tensor) -> Tensor:
     largest = values.amax(0)
     largest = torch.where(largest > 0, largest, 1.0)
     values *= 1 / largest  # many times faster than dividing
-    F.threshold_(values, _SMALLEST, 0.0)
+    torch.threshold_(values, _SMALLEST, 0.0)
     return largest.log()

@@ -177,7 +177,7 @@ def test_without_an_output_a_format_is_printed_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("inputs", "output", "how", "sentence"),
     [
-        ([], None, "auto", "name sound files or folders of them, - for standard input, or micro"),
+        ([], None, "auto", "on what. Name sound files or folders of them, - for standard inp"),
         (["a.wav"], "o.xml", "auto", r"o.xml ends in none of .txt, .json, .csv and .srt; choose"),
         (["a.wav"], "out", "auto", "out ends in none of"),
         (["a.wav", "b/a.wav"], "o.srt", "auto", "there are 2 sounds .* in the place of .*o.srt"),
@@ -203,6 +203,8 @@ def test_a_request_that_cannot_be_meant_so_is_refused_before_work(
             recognize,
             format=how,
         )
+    with pytest.raises(UsageError, match="the longest piece is 0.9 s"):
+        heard([str(tmp_path)], None, recognize, longest=0.9)
     assert not recognize.batches and (tmp_path / "a.wav").read_bytes() == before
 
 
