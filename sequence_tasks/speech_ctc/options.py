@@ -43,7 +43,7 @@ class SpeechCtcOptions:
     """weight of the model of language in the beam search; 0 for none"""
     bonus: float = 2.0
     """nats that each word gains in the beam search"""
-    order: int = 3
+    order: int = 4
     """words of an n-gram of the model of language, which is counted in the training transcripts"""
     dictionary: Literal["closed", "open"] = "closed"
     """words of the lexicon and the training transcripts alone, or others too at a cost"""
