@@ -32,6 +32,8 @@ _WIDE, _NARROW = 16_000, 8_000
 """samples a second of which one is taken; speech has little above half of the first"""
 _DECODERS = 2
 """threads; more of them wait for each other"""
+_NOISE = 0.4
+"""speech has 0.8 and more; see `_smoothness`"""
 _PROBED = 50
 """files of which the rate is asked"""
 
@@ -80,7 +82,8 @@ def read_speech(data: str, seed: int, held_out: str = "") -> Speech:
         held_out: a speaker whose utterances alone are the test part.
 
     Raises:
-        DataError: something is missing or damaged; the message names the file.
+        DataError: something is missing or damaged; the message names the file. Or most sounds
+            are noise.
         UsageError: nobody is called like `held_out`.
         UnknownNameError: `data` is neither a path nor a known name.
     """
@@ -91,6 +94,7 @@ def read_speech(data: str, seed: int, held_out: str = "") -> Speech:
         lines, split = _divided(layout, seed, held_out, data)
         rate = _common_rate(files, lines)
         utterances = _decoded(files, lines, rate)
+        _refuse_noise(utterances, path)
     splits: dict[str, list[Utterance]] = {name: [] for name in SPLITS}
     for line, utterance in zip(lines, utterances, strict=True):
         splits[line.split].append(utterance)
@@ -191,9 +195,12 @@ def _rate(files: SpeechFiles, line: Line) -> int:
 
 def _decoded(files: SpeechFiles, lines: Sequence[Line], rate: int) -> list[Utterance]:
     """All utterances; FFmpeg lets several threads decode at once."""
+    raw = [line for line in lines[:_PROBED] if line.file.endswith(RAW_SUFFIX)]
+    order = _byte_order([_content(files.source(line.file)) for line in raw])
 
     def decode(line: Line) -> Utterance:
-        samples = _told_line(line, lambda: _samples(files.source(line.file), line.file, rate))
+        source = files.source(line.file)
+        samples = _told_line(line, lambda: _samples(source, line.file, rate, order))
         return Utterance(line.name, line.speaker, line.text, samples)
 
     pool = ThreadPoolExecutor(_DECODERS)
@@ -203,15 +210,52 @@ def _decoded(files: SpeechFiles, lines: Sequence[Line], rate: int) -> list[Utter
         pool.shutdown(cancel_futures=True)
 
 
-def _samples(source: Path | bytes, name: str, rate: int) -> np.ndarray:
+def _samples(source: Path | bytes, name: str, rate: int, order: str) -> np.ndarray:
     """int16 (n,)."""
     if name.endswith(RAW_SUFFIX) and rate == RAW_RATE:
-        content = source if isinstance(source, bytes) else source.read_bytes()
+        content = _content(source)
         if len(content) < 2:
             raise DataError(f"{name} is empty.")
-        return np.frombuffer(content[: len(content) // 2 * 2], ">i2").astype(np.int16)
+        return _numbers(content, order)
     samples = read_sound(source, rate, name).samples
     return np.clip(np.rint(samples * 32_768), -32_768, 32_767).astype(np.int16)
+
+
+def _content(source: Path | bytes) -> bytes:
+    return source if isinstance(source, bytes) else source.read_bytes()
+
+
+def _numbers(content: bytes, order: str) -> np.ndarray:
+    """16-bit numbers in this byte order, ">" or "<", as int16 (n,)."""
+    return np.frombuffer(content[: len(content) // 2 * 2], order + "i2").astype(np.int16)
+
+
+def _byte_order(contents: Sequence[bytes]) -> str:
+    """The order in which neighbouring samples are alike; AN4 is spread in both."""
+    return max("><", key=lambda order: _smoothness([_numbers(one, order) for one in contents]))
+
+
+def _smoothness(sounds: Sequence[np.ndarray]) -> float:
+    """How alike neighbouring samples are: 1 for a slow wave, 0 for white noise.
+
+    It is the median of the sounds' autocorrelations at one sample; silent ones do not count.
+    """
+    found = []
+    for one in sounds:
+        samples = one.astype(np.float64)
+        power = float(samples @ samples)
+        if power > 0:
+            found.append(float(samples[1:] @ samples[:-1]) / power)
+    return float(np.median(found)) if found else 1.0
+
+
+def _refuse_noise(utterances: Sequence[Utterance], path: Path) -> None:
+    """Raises DataError where no speech can be in the sounds."""
+    if _smoothness([one.samples for one in utterances]) < _NOISE:
+        raise DataError(
+            f"the sounds of {path} are noise, as samples with exchanged bytes sound; get the data "
+            "anew, or convert them with the right byte order."
+        )
 
 
 def _told_line(line: Line, work: Callable[[], _T]) -> _T:

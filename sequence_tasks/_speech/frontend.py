@@ -47,21 +47,31 @@ class Frontend:
         Returns:
             float32 (T, size).
         """
-        x = torch.from_numpy(np.asarray(samples, np.float32))
-        x = x / _FULL_SCALE if samples.dtype == np.int16 else x
+        return self.finished(normalised(self.energies(samples, variation)), variation)
+
+    def energies(self, samples: np.ndarray, variation: Variation | None = None) -> Tensor:
+        """Log energies float32 (T, size without deltas), before they are normalised."""
+        x = waveform(samples)
         step, warp = 0, 1.0
         if variation is not None:
-            step, warp = round(self.framing.step * variation.tempo), variation.warp
+            step, warp = variation.step(self.framing), variation.warp
             x = x + torch.from_numpy(variation.noise(len(samples))) * x.std(correction=0)
         power = power_spectrum(x, self.framing, step=step)
         if self.kind == "mel":
-            found = log_mel(power, mel_filters(self.framing, self.mels, warp))
-        else:
-            found = torch.log(power.clamp(min=1e-12))
-        found = normalised(found)
+            return log_mel(power, mel_filters(self.framing, self.mels, warp))
+        return torch.log(power.clamp(min=1e-12))
+
+    def finished(self, normal: Tensor, variation: Variation | None = None) -> Tensor:
+        """Normalised energies with what is hidden hidden, and with their slopes."""
         if variation is not None:
-            variation.hide(found)
-        return with_deltas(found, self.deltas) if self.deltas else found
+            normal = variation.hidden(normal)
+        return with_deltas(normal, self.deltas) if self.deltas else normal
+
+
+def waveform(samples: np.ndarray) -> Tensor:
+    """int16 or float32 samples as float32 in [-1, 1]."""
+    x = torch.from_numpy(np.asarray(samples, np.float32))
+    return x / _FULL_SCALE if samples.dtype == np.int16 else x
 
 
 class Variation:
@@ -86,6 +96,14 @@ class Variation:
         # Few different values, so that their filters need not be made anew each time.
         self.warp = round(float(rng.uniform(1 - 0.12 * strength, 1 + 0.12 * strength)), 2)
 
+    def step(self, framing: Framing) -> int:
+        """Samples between two frames."""
+        return round(framing.step * self.tempo)
+
+    def level(self) -> float:
+        """Change of the log energies by a louder or softer voice, in nats."""
+        return float(self._rng.uniform(-1.5, 1.5)) * self._strength
+
     def noise(self, samples: int) -> np.ndarray:
         """White noise (samples,) float32, in units of the sound's own strength; often none."""
         if self._rng.random() >= 0.4 * self._strength:
@@ -93,8 +111,9 @@ class Variation:
         level = 10 ** (-self._rng.uniform(5, 30) / 20)
         return self._rng.normal(0, level, samples).astype(np.float32)
 
-    def hide(self, features: Tensor) -> None:
-        """Sets two bands, and a span in each second, of features (T, D) to their mean, 0."""
+    def hidden(self, features: Tensor) -> Tensor:
+        """Features (T, D) with two bands, and a span in each second, set to their mean, 0."""
+        features = features.clone()
         length, size = features.shape
         for _ in range(2):
             width = int(self._rng.integers(0, int(0.2 * size * self._strength) + 1))
@@ -104,6 +123,7 @@ class Variation:
             width = int(self._rng.integers(0, int(12 * self._strength) + 1))
             start = int(self._rng.integers(0, max(1, length - width)))
             features[start : start + width] = 0
+        return features
 
 
 def padded(features: Sequence[Tensor], multiple: int) -> tuple[Tensor, Tensor]:

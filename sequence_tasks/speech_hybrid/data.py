@@ -19,7 +19,7 @@ from .._ctc.ngrams import train_ngrams
 from .._speech.frontend import Variation
 from .flat_start import Schedule, TrainedGMM, align, train_gmm
 from .graphs import Topology
-from .inputs import frontend_of, gmm_features
+from .inputs import Speakers, cepstra_of, frontend_of, gmm_features, moments
 from .options import SpeechHybridOptions
 
 _CHUNK = 100_000
@@ -72,10 +72,16 @@ class Foundation:
     Attributes:
         gmm: trained from a flat start.
         states: of each utterance, int16 (T,), the state of each frame; -1 where unknown.
+        cepstra: mean and variance of the GMM's features before they are normalised, (2, 13).
+        energies: the same of the network's, (2, 40).
+        speakers: the network's features by speaker.
     """
 
     gmm: TrainedGMM
     states: Sequence[np.ndarray]
+    cepstra: Tensor
+    energies: Tensor
+    speakers: Speakers
 
 
 class Batches:
@@ -113,11 +119,23 @@ class Batches:
     @cached_property
     def foundation(self) -> Foundation:
         """The GMM-HMM and its alignment of the training utterances."""
-        features = [gmm_features(one.samples, self.rate).numpy() for one in self.utterances]
+        cepstra = [cepstra_of(one.samples, self.rate) for one in self.utterances]
+        energies = [self.frontend.energies(one.samples) for one in self.utterances]
+        names = [one.speaker or one.name for one in self.utterances]
+        prior = moments(cepstra), moments(energies)
+        voices, speakers = (Speakers(*part) for part in prior)
+        for name, low, high in zip(names, cepstra, energies, strict=True):
+            voices.hear(name, low)
+            speakers.hear(name, high)
+        features = [
+            gmm_features(voices.normalised(name, one)).numpy()
+            for name, one in zip(names, cepstra, strict=True)
+        ]
         words = [one.text.split() for one in self.utterances]
         schedule = Schedule(self.options.gaussians, silence_gaussians(self.options))
         gmm = train_gmm(features, words, self.lexicon, schedule, say_on_stderr)
-        return Foundation(gmm, align(gmm, features, words))
+        states = align(gmm, features, words)
+        return Foundation(gmm, states, *(torch.stack(part) for part in prior), speakers)
 
     @cached_property
     def states(self) -> Tensor:
@@ -165,11 +183,14 @@ class Batches:
         features, places, states, offset = [], [], [], 0
         for i in self._chunks(epoch)[0][number]:
             variation = Variation(self.options.augment, rng) if self.options.augment else None
-            found = self.frontend.features(self.utterances[i].samples, variation)
-            framing = self.frontend.framing
+            one = self.utterances[i]
+            found = self.frontend.energies(one.samples, variation)
             tempo = 1.0
             if variation is not None:
-                tempo = framing.step / round(framing.step * variation.tempo)
+                found = found + variation.level()
+                tempo = self.frontend.framing.step / variation.step(self.frontend.framing)
+            found = self.foundation.speakers.normalised(one.speaker or one.name, found)
+            found = self.frontend.finished(found, variation)
             middle = (torch.arange(self.lengths[i]) * tempo).round().long()
             window = (middle[:, None] + around).clamp(0, len(found) - 1)
             features.append(found)

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import torch
 from torch import Tensor
 
-from .._speech.features import Framing, mel_filters, mfcc, normalised, power_spectrum, with_deltas
-from .._speech.frontend import Frontend
+from .._speech.features import Framing, mel_filters, mfcc, power_spectrum, with_deltas
+from .._speech.frontend import Frontend, waveform
 
-GMM_FEATURES = 39
+CEPSTRA = 13
+GMM_FEATURES = 3 * CEPSTRA
 _GMM_MELS = 26
+_PRIOR_FRAMES = 100.0
+"""frames of the training data's statistics that a speaker's begin with"""
 
 
 def frontend_of(rate: int) -> Frontend:
@@ -18,21 +23,16 @@ def frontend_of(rate: int) -> Frontend:
     return Frontend(Framing(rate), deltas=2)
 
 
-def gmm_features(samples: np.ndarray, rate: int) -> Tensor:
-    """13 MFCC with slopes and the slopes of these, normalised over the utterance.
-
-    Args:
-        samples: int16 (n,), or float32 in [-1, 1].
-        rate: samples a second.
-
-    Returns:
-        float32 (T, 39).
-    """
+def cepstra_of(samples: np.ndarray, rate: int) -> Tensor:
+    """13 MFCC, not normalised, float32 (T, 13), of int16 or float32 samples (n,)."""
     framing = Framing(rate)
-    x = torch.from_numpy(np.asarray(samples, np.float32))
-    power = power_spectrum(x / 32_768 if samples.dtype == np.int16 else x, framing)
-    cepstra = mfcc(power, mel_filters(framing, _GMM_MELS))
-    return normalised(with_deltas(cepstra))
+    power = power_spectrum(waveform(samples), framing)
+    return mfcc(power, mel_filters(framing, _GMM_MELS), CEPSTRA)
+
+
+def gmm_features(cepstra: Tensor) -> Tensor:
+    """Normalised MFCC with slopes and the slopes of these: float32 (T, 39)."""
+    return with_deltas(cepstra)
 
 
 def windows_of(features: Tensor, window: int) -> Tensor:
@@ -41,3 +41,41 @@ def windows_of(features: Tensor, window: int) -> Tensor:
     around = torch.arange(-reach, reach + 1, device=features.device)
     places = torch.arange(len(features), device=features.device)[:, None] + around
     return features[places.clamp(0, len(features) - 1)].flatten(1)
+
+
+class Speakers:
+    """Mean and deviation of features by speaker, over all that was heard of each so far.
+
+    A single short word says little of a voice and a room: its mean is that of its sounds. Over
+    many words these differ no longer, and what is left is the speaker.
+
+    Args:
+        mean, variance: (D,), of all training frames; what an unknown speaker begins with.
+    """
+
+    def __init__(self, mean: Tensor, variance: Tensor):
+        mean, variance = mean.double().cpu(), variance.double().cpu()
+        count = torch.ones(1, dtype=torch.float64)
+        self._prior = _PRIOR_FRAMES * torch.cat([count, mean, mean.square() + variance])
+        self._sums: dict[str, Tensor] = {}
+
+    def hear(self, speaker: str, features: Tensor) -> None:
+        """Takes features (T, D) of a speaker into account."""
+        rows = features.double().cpu()
+        count = torch.full((1,), float(len(rows)), dtype=torch.float64)
+        found = torch.cat([count, rows.sum(0), rows.square().sum(0)])
+        self._sums[speaker] = self._sums.get(speaker, self._prior) + found
+
+    def normalised(self, speaker: str, features: Tensor) -> Tensor:
+        """Features (T, D) less the speaker's mean, in units of the speaker's deviation."""
+        sums = self._sums.get(speaker, self._prior)
+        size = features.shape[1]
+        mean = sums[1 : 1 + size] / sums[0]
+        spread = (sums[1 + size :] / sums[0] - mean.square()).clamp(min=1e-6).sqrt()
+        return (features - mean.float()) / spread.float()
+
+
+def moments(features: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
+    """Mean and variance (D,) float32 of all frames of features (T, D)."""
+    rows = torch.cat(list(features)).double()
+    return rows.mean(0).float(), rows.var(0, correction=0).float()

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, cast
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -15,10 +14,10 @@ from ...datasets.download import say_on_stderr
 from ...datasets.lexicons import Lexicon
 from ...errors import UsageError
 from ...tasks import Batch, Moment, TaskData
-from .data import Batches, silence_gaussians
+from .data import Batches, Foundation, silence_gaussians
 from .flat_start import TrainedGMM
 from .graphs import Topology
-from .inputs import GMM_FEATURES, frontend_of, windows_of
+from .inputs import CEPSTRA, GMM_FEATURES, frontend_of, windows_of
 from .options import SpeechHybridOptions
 from .rbm import Pretraining, pretrain
 
@@ -36,6 +35,8 @@ class Hybrid(nn.Module):
     """
 
     log_prior: Tensor
+    energies: Tensor
+    cepstra: Tensor
 
     def __init__(self, options: SpeechHybridOptions, rate: int, lexicon: Lexicon):
         super().__init__()
@@ -49,6 +50,9 @@ class Hybrid(nn.Module):
         self.backbone = create_backbone(options.backbone, (inputs,), **options.backbone_kwargs())
         self.head = nn.Linear(cast(int, self.backbone.out_features), states)
         self.register_buffer("log_prior", torch.zeros(states))
+        # Mean and variance of the training data, before speakers are told apart.
+        self.register_buffer("energies", torch.ones(2, self.frontend.mels))
+        self.register_buffer("cepstra", torch.ones(2, CEPSTRA))
         most = silence_gaussians(options)
         shapes = {
             "log_weights": (states, most),
@@ -63,19 +67,19 @@ class Hybrid(nn.Module):
         """Log-probabilities float32 (B, K) of the middle frame's state from (B, window * F)."""
         return self.head(self.backbone(windows)).float().log_softmax(dim=-1)
 
-    def log_likelihood(self, samples: np.ndarray) -> Tensor:
+    def log_likelihood(self, energies: Tensor) -> Tensor:
         """How well each state explains each frame, up to what is equal for all states.
 
         The posterior divided by the prior is proportional to the likelihood (Bourlard and
         Morgan 1994).
 
         Args:
-            samples: int16 or float32 in [-1, 1] (n,).
+            energies: float32 (T, 40), normalised log-mel energies.
 
         Returns:
             float32 (T, K), in nats, on the CPU.
         """
-        features = self.frontend.features(samples).to(self.log_prior.device)
+        features = self.frontend.finished(energies).to(self.log_prior.device)
         posteriors = self(windows_of(features, self.options.window))
         return (posteriors - self.log_prior).cpu()
 
@@ -88,9 +92,11 @@ class Hybrid(nn.Module):
         }
         return TrainedGMM.from_tensors(tensors, self.lexicon)
 
-    def take_gmm(self, trained: TrainedGMM) -> None:
-        """Keeps a GMM-HMM, so that a run can be measured beside it."""
-        for name, tensor in trained.tensors().items():
+    def take(self, foundation: Foundation) -> None:
+        """Keeps what speakers begin with, and the GMM-HMM, to be measured beside it."""
+        self.energies.copy_(foundation.energies)
+        self.cepstra.copy_(foundation.cepstra)
+        for name, tensor in foundation.gmm.tensors().items():
             mine = cast(Tensor, getattr(self, _GMM + name))
             mine.fill_({"log_weights": -torch.inf, "variances": 1.0}.get(name, 0.0))
             mine[tuple(slice(size) for size in tensor.shape)] = tensor
@@ -108,7 +114,7 @@ def begin(model: nn.Module, data: TaskData) -> None:
     See `Task.begin`.
     """
     hybrid, batches = cast(Hybrid, model), cast(Batches, data.batch)
-    hybrid.take_gmm(batches.foundation.gmm)
+    hybrid.take(batches.foundation)
     counts = torch.bincount(batches.states, minlength=hybrid.topology.states)
     hybrid.log_prior.copy_(((counts + 1) / (counts + 1).sum()).log())
     if hybrid.options.pretrain == "rbm":

@@ -15,7 +15,7 @@ from .._ctc.ngrams import NGrams, read_arpa
 from .._speech.features import full_precision
 from .._speech.transcripts import Word
 from .flat_start import TrainedGMM
-from .inputs import gmm_features
+from .inputs import Speakers, cepstra_of, gmm_features
 from .model import Hybrid
 from .options import SpeechHybridOptions
 from .search import DecodedWord, WordLoop
@@ -46,11 +46,15 @@ class HybridRecognizer:
     ):
         self.model = cast(Hybrid, model)
         gmm = self.model.gmm()
-        self.score: Callable[[np.ndarray], Tensor] = self.model.log_likelihood
-        scale = options.acoustic
         if acoustics == "gmm":
-            self.score = partial(_gmm_scores, gmm, self.model.rate)
-            scale = options.gmm_acoustic
+            self._raw = partial(cepstra_of, rate=self.model.rate)
+            self._scored: Callable[[Tensor], Tensor] = partial(_gmm_scores, gmm)
+            prior, scale = self.model.cepstra, options.gmm_acoustic
+        else:
+            self._raw = self.model.frontend.energies
+            self._scored = self.model.log_likelihood
+            prior, scale = self.model.energies, options.acoustic
+        self._speakers = Speakers(*prior)
         self.loop = WordLoop(
             self.model.lexicon,
             self.model.topology.phones,
@@ -60,9 +64,23 @@ class HybridRecognizer:
         )
 
     @torch.no_grad()
-    def search(self, sounds: Sequence[np.ndarray], *, confidence: bool) -> list[list[DecodedWord]]:
-        """The words of each sound, int16 or float32 in [-1, 1] (n,), with frames."""
-        scores = [self.score(one).float() for one in sounds]
+    def search(
+        self, sounds: Sequence[np.ndarray], speakers: Sequence[str], *, confidence: bool
+    ) -> list[list[DecodedWord]]:
+        """The words of each sound with frames.
+
+        Args:
+            sounds: int16 or float32 in [-1, 1] (n,) each.
+            speakers: who speaks; what was heard of each, here and before, is normalised alike.
+            confidence: also tell how sure each word is, which takes as long again.
+        """
+        raw = [self._raw(one) for one in sounds]
+        for speaker, one in zip(speakers, raw, strict=True):
+            self._speakers.hear(speaker, one)
+        scores = [
+            self._scored(self._speakers.normalised(speaker, one)).float()
+            for speaker, one in zip(speakers, raw, strict=True)
+        ]
         found: list[list[DecodedWord]] = [[] for _ in sounds]
         order = sorted(range(len(scores)), key=lambda i: -len(scores[i]))
         while order:
@@ -75,20 +93,21 @@ class HybridRecognizer:
                 found[i] = words
         return found
 
-    def __call__(self, sounds: Sequence[np.ndarray]) -> list[list[Word]]:
+    def __call__(
+        self, sounds: Sequence[np.ndarray], speakers: Sequence[str]
+    ) -> list[list[Word]]:
         """The words of each sound with times in seconds; see `search`."""
         framing = self.model.frontend.framing
         second = framing.step / framing.rate
         return [
             [Word(one.word, one.start * second, one.end * second, one.confidence) for one in words]
-            for words in self.search(sounds, confidence=True)
+            for words in self.search(sounds, speakers, confidence=True)
         ]
 
 
-def _gmm_scores(gmm: TrainedGMM, rate: int, samples: np.ndarray) -> Tensor:
-    features = gmm_features(samples, rate)
-    with full_precision(features):
-        return gmm.log_likelihood(features)
+def _gmm_scores(gmm: TrainedGMM, cepstra: Tensor) -> Tensor:
+    with full_precision(cepstra):
+        return gmm.log_likelihood(gmm_features(cepstra))
 
 
 def _grammar(
