@@ -18,9 +18,9 @@ from ...tasks import RunJob
 from .segments import Gauge, Segment, check_longest, cut_at_silence
 from .transcripts import Transcript, Word, to_csv, to_json, to_srt, to_text
 
-Recognize = Callable[[list[np.ndarray]], list[list[Word]]]
-"""Pieces of speech, float32 (n,) each, as a batch -> the words of each, with times in seconds from
-the piece's beginning."""
+Recognize = Callable[[list[np.ndarray], list[str]], list[list[Word]]]
+"""Pieces of speech, float32 (n,) each, as a batch, and the names of the sounds that they are of ->
+the words of each, with times in seconds from the piece's beginning."""
 
 BATCH = 60.0
 """seconds of sound, padding included, that are recognised at once"""
@@ -303,7 +303,9 @@ class _Ear:
     def _recognise(self) -> None:
         waiting, self._waiting = self._waiting, []
         try:
-            found = in_batches([one.samples for _, one in waiting], self._recognize, self._rate)
+            pieces = [one.samples for _, one in waiting]
+            names = [heard.item.name for heard, _ in waiting]
+            found = in_batches(pieces, names, self._recognize, self._rate)
         except BaseException:
             for heard, _ in waiting:
                 heard.lost, heard.pending = True, heard.pending - 1
@@ -354,7 +356,9 @@ class _Ear:
         heard.told = len(heard.pieces)
 
 
-def in_batches(pieces: Sequence[np.ndarray], recognize: Recognize, rate: int) -> list[list[Word]]:
+def in_batches(
+    pieces: Sequence[np.ndarray], names: Sequence[str], recognize: Recognize, rate: int
+) -> list[list[Word]]:
     """The words of pieces, in their order; recognised in batches of similar length.
 
     A batch holds at most a minute of sound, padding to its longest piece included, or one piece.
@@ -367,7 +371,7 @@ def in_batches(pieces: Sequence[np.ndarray], recognize: Recognize, rate: int) ->
         else:
             batches.append([index])
     for batch in batches:
-        words = recognize([pieces[index] for index in batch])
+        words = recognize([pieces[index] for index in batch], [names[index] for index in batch])
         for index, said in zip(batch, words, strict=True):
             found[index] = said
     return found

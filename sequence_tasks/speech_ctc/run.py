@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Literal
+
+import numpy as np
 
 from ...datasets.texts import read_text_file
 from ...errors import UsageError
 from ...tasks import RunJob, Trained
 from .._ctc.ngrams import read_arpa
 from .._speech.listening import listen
+from .._speech.transcripts import Word
 from .options import SpeechCtcOptions
 from .transcribe import Transcriber
 
@@ -54,10 +57,14 @@ def run(trained: Trained, job: RunJob) -> None:
     """
     said: SpeechCtcRunOptions = job.options
     ngrams = read_arpa(read_text_file(said.arpa), said.arpa) if said.arpa else None
-    words = sorted(set(read_text_file(Path(said.words)).split())) if said.words else None
+    words = sorted(set(read_text_file(said.words).split())) if said.words else None
     options = _options(trained.options, said)
     transcriber = Transcriber(trained.model, trained.facts, options, ngrams, words)
-    listen(job, int(trained.facts["rate"]), transcriber, said.format, said.longest)
+
+    def recognize(pieces: Sequence[np.ndarray], names: Sequence[str]) -> list[list[Word]]:
+        return transcriber(pieces)
+
+    listen(job, int(trained.facts["rate"]), recognize, said.format, said.longest)
 
 
 def _options(own: SpeechCtcOptions, said: SpeechCtcRunOptions) -> SpeechCtcOptions:

@@ -14,6 +14,8 @@ from .._speech.frontend import Frontend, waveform
 CEPSTRA = 13
 GMM_FEATURES = 3 * CEPSTRA
 _GMM_MELS = 26
+_QUIET = 5.0
+"""nats of energy below the loudest frame of an utterance, from which on it counts as silence"""
 _PRIOR_FRAMES = 100.0
 """frames of the training data's statistics that a speaker's begin with"""
 
@@ -61,7 +63,7 @@ class Speakers:
 
     def hear(self, speaker: str, features: Tensor) -> None:
         """Takes features (T, D) of a speaker into account."""
-        rows = features.double().cpu()
+        rows = loud(features).double().cpu()
         count = torch.full((1,), float(len(rows)), dtype=torch.float64)
         found = torch.cat([count, rows.sum(0), rows.square().sum(0)])
         self._sums[speaker] = self._sums.get(speaker, self._prior) + found
@@ -75,7 +77,16 @@ class Speakers:
         return (features - mean.float()) / spread.float()
 
 
+def loud(features: Tensor) -> Tensor:
+    """The frames of an utterance (T, D) that are speech for sure: the louder ones.
+
+    How much silence a recording has must not move the mean of its speaker's features.
+    """
+    level = features[:, 0] if features.shape[1] == CEPSTRA else features.logsumexp(1)
+    return features[level > level.max() - _QUIET]
+
+
 def moments(features: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
     """Mean and variance (D,) float32 of all frames of features (T, D)."""
-    rows = torch.cat(list(features)).double()
+    rows = torch.cat([loud(one) for one in features]).double()
     return rows.mean(0).float(), rows.var(0, correction=0).float()

@@ -58,7 +58,7 @@ class HybridRecognizer:
         self.loop = WordLoop(
             self.model.lexicon,
             self.model.topology.phones,
-            tuple(gmm.transitions),
+            gmm.transitions,
             _grammar(facts, options, ngrams),
             Balance(scale, options.language, options.insertion),
         )
@@ -93,9 +93,7 @@ class HybridRecognizer:
                 found[i] = words
         return found
 
-    def __call__(
-        self, sounds: Sequence[np.ndarray], speakers: Sequence[str]
-    ) -> list[list[Word]]:
+    def __call__(self, sounds: Sequence[np.ndarray], speakers: Sequence[str]) -> list[list[Word]]:
         """The words of each sound with times in seconds; see `search`."""
         framing = self.model.frontend.framing
         second = framing.step / framing.rate

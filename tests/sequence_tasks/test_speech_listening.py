@@ -41,7 +41,7 @@ class FakeRecognizer:
     def __init__(self) -> None:
         self.batches: list[list[int]] = []
 
-    def __call__(self, pieces: list[np.ndarray]) -> list[list[Word]]:
+    def __call__(self, pieces: list[np.ndarray], names: list[str]) -> list[list[Word]]:
         self.batches.append([len(piece) for piece in pieces])
         return [self._hear(piece) for piece in pieces]
 
@@ -94,18 +94,18 @@ def test_batches_are_of_similar_length_and_answers_in_order(rng: np.random.Gener
     lengths = [int(n) for n in rng.integers(RATE // 2, 15 * RATE, 60)]
     seen: list[list[int]] = []
 
-    def recognize(pieces: list[np.ndarray]) -> list[list[Word]]:
+    def recognize(pieces: list[np.ndarray], names: list[str]) -> list[list[Word]]:
         seen.append([len(piece) for piece in pieces])
         return [[Word(str(int(piece[0])), 0, 1, 1)] for piece in pieces]
 
-    found = in_batches([np.full(n, k) for k, n in enumerate(lengths)], recognize, RATE)
+    found = in_batches([np.full(n, k) for k, n in enumerate(lengths)], ["a"] * 60, recognize, RATE)
     assert [words[0].text for words in found] == [str(k) for k in range(60)]
     assert all(len(batch) * max(batch) <= BATCH * RATE for batch in seen)
     padded = sum(len(batch) * max(batch) for batch in seen)
     assert padded < 1.2 * sum(lengths) and len(seen) < 20
-    assert in_batches([], recognize, RATE) == []
+    assert in_batches([], [], recognize, RATE) == []
     too_long = np.zeros(90 * RATE)
-    assert len(in_batches([too_long, too_long], recognize, RATE)) == 2
+    assert len(in_batches([too_long, too_long], ["a", "b"], recognize, RATE)) == 2
 
 
 def test_many_short_sounds_are_recognised_together_and_told_in_order(tmp_path: Path) -> None:
@@ -225,7 +225,7 @@ def test_silent_and_clipped_sounds_are_notes_and_no_failures(tmp_path: Path) -> 
     assert said[6] == f"{tmp_path}/d.wav: [no speech was found]"
     rows = json.loads((tmp_path / "out.json").read_text())
     assert [bool(row["notes"]) for row in rows] == [True] * 4
-    nothing = heard([str(tmp_path / "b.wav")], recognize=lambda pieces: [[] for _ in pieces])
+    nothing = heard([str(tmp_path / "b.wav")], recognize=lambda pieces, names: [[] for _ in pieces])
     assert nothing[0].endswith("stand at full scale; no word was recognised]")
 
 
@@ -268,8 +268,8 @@ def test_a_recognizer_that_fails_once_does_not_hold_up_the_rest(
     monkeypatch.setattr(listening, "POOL", 0.5)
     works = FakeRecognizer()
 
-    def recognize(pieces: list[np.ndarray]) -> list[list[Word]]:
-        words = works(pieces)
+    def recognize(pieces: list[np.ndarray], names: list[str]) -> list[list[Word]]:
+        words = works(pieces, names)
         if words[0][0].text == "P2":
             raise EightBitError("there is no memory for this.")
         return words
@@ -344,10 +344,10 @@ def test_ctrl_c_while_a_piece_is_recognised_keeps_the_ones_before(
     microphone(monkeypatch, sound(1, 2, 3), KeyboardInterrupt())
     works = FakeRecognizer()
 
-    def recognize(pieces: list[np.ndarray]) -> list[list[Word]]:
+    def recognize(pieces: list[np.ndarray], names: list[str]) -> list[list[Word]]:
         if len(works.batches) == 2:
             raise KeyboardInterrupt
-        return works(pieces)
+        return works(pieces, names)
 
     heard(["microphone"], tmp_path / "out.txt", recognize)
     assert (tmp_path / "out.txt").read_text() == "P1 P2\n"
