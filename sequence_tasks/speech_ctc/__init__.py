@@ -22,7 +22,16 @@ _LEARNING = Learning(
 )
 
 PRESETS = {
-    "fast": Preset(SpeechCtcOptions(), replace(_LEARNING, epochs=24, average=0.998), "an4"),
+    "fast": Preset(
+        SpeechCtcOptions(
+            channels=16,
+            stride=2,
+            backbone_options='{"hidden": 96, "bidirectional": true}',
+            row=5,
+        ),
+        replace(_LEARNING, batch_size=32, epochs=20, average=0.99),
+        "fsdd",
+    ),
     "hour": Preset(
         SpeechCtcOptions(
             backbone_options=(
@@ -33,16 +42,6 @@ PRESETS = {
         ),
         replace(_LEARNING, weight_decay=0.05),
         "an4",
-    ),
-    "digits": Preset(
-        SpeechCtcOptions(
-            channels=16,
-            stride=2,
-            backbone_options='{"hidden": 96, "bidirectional": true}',
-            row=5,
-        ),
-        replace(_LEARNING, batch_size=32, epochs=20, average=0.99),
-        "fsdd",
     ),
     "graves": Preset(
         SpeechCtcOptions(

@@ -27,12 +27,12 @@ _PAPER = SpeechHybridOptions(
 )
 
 PRESETS = {
-    "fast": Preset(SpeechHybridOptions(), _LEARNING, "an4"),
-    "digits": Preset(
+    "fast": Preset(
         SpeechHybridOptions(backbone_options='{"hidden": [512, 512, 512], "dropout": 0.2}'),
-        replace(_LEARNING, epochs=30),
+        replace(_LEARNING, batch_size=512, epochs=8, average=0.998),
         "fsdd",
     ),
+    "an4": Preset(SpeechHybridOptions(), _LEARNING, "an4"),
     "hinton": Preset(
         _PAPER,
         replace(_LEARNING, optimizer="sgd", learning_rate=0.1, weight_decay=0.0, average=0.0),

@@ -135,7 +135,8 @@ class Batches:
         schedule = Schedule(self.options.gaussians, silence_gaussians(self.options))
         gmm = train_gmm(features, words, self.lexicon, schedule, say_on_stderr)
         states = align(gmm, features, words)
-        return Foundation(gmm, states, *(torch.stack(part) for part in prior), speakers)
+        low_prior, high_prior = (torch.stack(part) for part in prior)
+        return Foundation(gmm, states, low_prior, high_prior, speakers)
 
     @cached_property
     def states(self) -> Tensor:

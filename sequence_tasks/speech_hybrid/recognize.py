@@ -47,7 +47,7 @@ class HybridRecognizer:
         self.model = cast(Hybrid, model)
         gmm = self.model.gmm()
         if acoustics == "gmm":
-            self._raw = partial(cepstra_of, rate=self.model.rate)
+            self._raw: Callable[[np.ndarray], Tensor] = partial(cepstra_of, rate=self.model.rate)
             self._scored: Callable[[Tensor], Tensor] = partial(_gmm_scores, gmm)
             prior, scale = self.model.cepstra, options.gmm_acoustic
         else:
