@@ -54,7 +54,7 @@ class Frontend:
         x = waveform(samples)
         step, warp = 0, 1.0
         if variation is not None:
-            step, warp = variation.step(self.framing), variation.warp
+            step, warp = variation.spacing(self.framing), variation.warp
             x = x + torch.from_numpy(variation.noise(len(samples))) * x.std(correction=0)
         power = power_spectrum(x, self.framing, step=step)
         if self.kind == "mel":
@@ -96,7 +96,7 @@ class Variation:
         # Few different values, so that their filters need not be made anew each time.
         self.warp = round(float(rng.uniform(1 - 0.12 * strength, 1 + 0.12 * strength)), 2)
 
-    def step(self, framing: Framing) -> int:
+    def spacing(self, framing: Framing) -> int:
         """Samples between two frames."""
         return round(framing.step * self.tempo)
 

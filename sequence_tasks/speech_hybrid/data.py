@@ -189,7 +189,7 @@ class Batches:
             tempo = 1.0
             if variation is not None:
                 found = found + variation.level()
-                tempo = self.frontend.framing.step / variation.step(self.frontend.framing)
+                tempo = self.frontend.framing.step / variation.spacing(self.frontend.framing)
             found = self.foundation.speakers.normalised(one.speaker or one.name, found)
             found = self.frontend.finished(found, variation)
             middle = (torch.arange(self.lengths[i]) * tempo).round().long()
