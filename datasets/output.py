@@ -3,10 +3,33 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from ..errors import EightBitError
+from ..errors import EightBitError, UsageError
+
+
+def form_of(path: Path | None, wanted: str, forms: Mapping[str, str]) -> str:
+    """The form that a file is written in.
+
+    Args:
+        path: of the file; None where none is written.
+        wanted: the form, or "auto" for what the file's ending says.
+        forms: by ending, in lower case.
+
+    Raises:
+        UsageError: the ending is none of these.
+    """
+    if wanted != "auto" or path is None:
+        return wanted
+    suffix = path.suffix.lower()
+    if suffix not in forms:
+        *most, last = forms
+        raise UsageError(
+            f"{path} ends in none of {', '.join(most)} and {last}; choose one with --format."
+        )
+    return forms[suffix]
 
 
 def write_whole(path: Path, content: str | bytes) -> None:

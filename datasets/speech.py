@@ -54,6 +54,11 @@ class Utterance:
     text: str
     samples: np.ndarray
 
+    @property
+    def voice(self) -> str:
+        """Whose voice it is: the speaker's, or one of its own where nobody knows."""
+        return self.speaker or self.name
+
 
 @dataclass(frozen=True)
 class Speech:

@@ -11,7 +11,7 @@ from statistics import fmean
 
 import numpy as np
 
-from ...datasets.output import write_whole
+from ...datasets.output import form_of, write_whole
 from ...datasets.sounds import list_sounds, microphone_blocks, read_sound, sound_blocks
 from ...errors import EightBitError, UsageError
 from ...tasks import RunJob
@@ -30,6 +30,14 @@ _BLOCK = 5.0  # seconds decoded at once; before a damage no more than this is lo
 _STDIN, _MICROPHONE = "standard input", "microphone"
 _LAYOUTS = {".txt": "text", ".json": "json", ".csv": "csv", ".srt": "srt"}
 _WRITERS = {"text": to_text, "json": to_json, "csv": to_csv}
+
+
+def check_run_options(language: float, longest: float) -> None:
+    """Refuses values that make no sense for any recognizer; raises UsageError."""
+    if language > 10:
+        raise UsageError(f"language is {language}; it must not be above 10.")
+    if not 1 <= longest <= 120:
+        raise UsageError(f"longest is {longest}; it must lie between 1 and 120 seconds.")
 
 
 def listen(
@@ -152,7 +160,7 @@ def _say_nothing(line: str) -> None:
 
 def _target(output: Path | None, format: str, items: Sequence[_Item]) -> _Target:
     """Refuses outputs that cannot be meant so; raises UsageError."""
-    layout = _layout(output, format)
+    layout = form_of(output, format, _LAYOUTS)
     if layout == "srt" and len(items) > 1:
         if output is None or (output.suffix.lower() == ".srt" and not output.is_dir()):
             raise UsageError(
@@ -169,17 +177,6 @@ def _target(output: Path | None, format: str, items: Sequence[_Item]) -> _Target
     if any(one.path is not None and one.path.resolve() == output.resolve() for one in items):
         raise UsageError(f"{output} is one of the sounds; choose another name with -o.")
     return _Target(layout, output)
-
-
-def _layout(output: Path | None, format: str) -> str:
-    if format != "auto" or output is None:
-        return format
-    suffix = output.suffix.lower()
-    if suffix not in _LAYOUTS:
-        raise UsageError(
-            f"{output} ends in none of .txt, .json, .csv and .srt; choose one with --format."
-        )
-    return _LAYOUTS[suffix]
 
 
 def _subtitle_files(folder: Path, items: Sequence[_Item]) -> dict[_Item, Path]:

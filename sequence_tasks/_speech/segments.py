@@ -307,10 +307,3 @@ class Gauge:
     def facts(self) -> SoundFacts:
         """What was found up to here."""
         return SoundFacts(self._samples, self._peak, self._clipped / max(1, self._samples))
-
-
-def sound_facts(samples: np.ndarray) -> SoundFacts:
-    """Peak and clipping of a whole sound, float (n,)."""
-    gauge = Gauge()
-    gauge.add(samples)
-    return gauge.facts()

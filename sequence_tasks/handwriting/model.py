@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ...backbones import create_backbone
+from .._lengths import counts
 from .mixture import mixture_of, nats, outputs_of
 from .window import WindowLSTM, WindowState
 
@@ -173,6 +174,6 @@ def loss(model: nn.Module, batch: Batch, moment: Moment) -> Mapping[str, Tensor]
     """Nats a point: the mean over all points of a batch."""
     points, lengths = batch["points"], batch["lengths"]
     outputs = model(before(points), batch["text"], lengths)
-    counts = torch.arange(points.shape[1], device=points.device) < lengths[:, None]
+    counted = counts(lengths, points.shape[1])
     surprise = nats(mixture_of(outputs), points)
-    return {"loss": (surprise * counts).sum() / lengths.sum()}
+    return {"loss": (surprise * counted).sum() / lengths.sum()}

@@ -12,6 +12,7 @@ from torch import nn
 from ...datasets.strokes import Writing
 from ...errors import DataError
 from ...tasks import Control, Metric, Outcome, Sample, Split, TaskData
+from .._lengths import counts
 from .blind import BlindMixture
 from .data import numbers_and_codes
 from .mixture import mean_of, mixture_of, nats
@@ -118,11 +119,11 @@ def _table(
         text = torch.from_numpy(stack_texts([codes[i] for i in others])).to(device)
         lengths = torch.tensor([len(numbers[i]) for i in rows], device=device)
         mixture = mixture_of(model(before(read), text, lengths))
-        counts = torch.arange(wanted.shape[1], device=device) < lengths[:, None]
+        counted = counts(lengths, wanted.shape[1])
         errors = (mean_of(mixture) - wanted[..., :2]).square().sum(-1)
         pens = ((mixture.pen > 0) == (wanted[..., 2] > 0.5)).float()
         figures = [nats(mixture, wanted), torch.ones_like(errors), errors, pens]
-        sums = [(figure.double() * counts).sum(1) for figure in figures]
+        sums = [(figure.double() * counted).sum(1) for figure in figures]
         table[rows] = torch.stack(sums, 1).cpu().numpy()
     return table
 

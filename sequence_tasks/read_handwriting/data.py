@@ -14,6 +14,7 @@ from ...datasets.strokes import Writing, person, prepared_all, read_writings
 from ...errors import DataError
 from ...tasks import TaskData
 from .._ctc.labels import encode, label_of
+from .._lengths import batches_of_like_length, cuts
 from .augment import augmented
 from .model import padded
 from .options import ReadHandwritingOptions
@@ -101,8 +102,8 @@ class Batches:
         self.words = [np.array(by_person[name]) for name in sorted(by_person)]
         rng = np.random.default_rng([seed, 11])
         longest = options.longest_row if self.space else 1
-        self.cuts = [_cuts(len(indices), longest, rng) for indices in self.words]
-        self.examples = self.lines + sum(len(cuts) + 1 for cuts in self.cuts)
+        self.cuts = [cuts(len(indices), longest, rng) for indices in self.words]
+        self.examples = self.lines + sum(len(ends) + 1 for ends in self.cuts)
         self._order = lru_cache(maxsize=4)(self._ordered)
 
     def __call__(self, step: int, size: int) -> Mapping[str, Tensor]:
@@ -132,15 +133,11 @@ class Batches:
         """
         rng = np.random.default_rng([self.seed, 13, epoch + 1])
         rows = [np.array([index]) for index in range(self.lines)]
-        for indices, cuts in zip(self.words, self.cuts, strict=True):
-            ends = np.arange(1, len(indices)) if epoch < 0 else cuts
+        for indices, own in zip(self.words, self.cuts, strict=True):
+            ends = np.arange(1, len(indices)) if epoch < 0 else own
             rows += np.split(rng.permutation(indices), ends)
         length = np.array([self.sizes[indices].sum() for indices in rows])
-        order = np.argsort(length * rng.uniform(0.85, 1.15, len(rows)), kind="stable")
-        order = np.resize(order, -(-len(order) // size) * size)  # fills the last batch
-        batches = order.reshape(-1, size)
-        if epoch >= 0:
-            batches = batches[rng.permutation(len(batches))]
+        batches = batches_of_like_length(length, size, rng, (0.85, 1.15), shuffled=epoch >= 0)
         return [[rows[i] for i in batch] for batch in batches]
 
     def _row(self, indices: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -155,9 +152,3 @@ class Batches:
             paths.append(path)
             labels += [self.labels[index], [self.space]]
         return np.concatenate(paths), np.concatenate(labels[:-1])
-
-
-def _cuts(count: int, longest: int, rng: np.random.Generator) -> np.ndarray:
-    """Where `count` words are cut into rows of 1 to `longest`."""
-    ends = np.cumsum(rng.integers(1, longest + 1, count))
-    return ends[ends < count]

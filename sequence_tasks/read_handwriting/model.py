@@ -15,6 +15,7 @@ from ...errors import UsageError
 from ...tasks import Batch, Moment, TaskData
 from .._ctc.paths import text_nll
 from .._ctc.spelling import trigram_table
+from .._lengths import counts, halved
 from .options import ReadHandwritingOptions
 
 FEATURES = 11
@@ -60,16 +61,6 @@ def path_features(points: Tensor, lengths: Tensor) -> Tensor:
         dim=-1,
     )
     return features.masked_fill(~mask[..., None], 0)
-
-
-def counts(lengths: Tensor, steps: int) -> Tensor:
-    """bool (B, steps): whether a step is within each length."""
-    return torch.arange(steps, device=lengths.device) < lengths[:, None]
-
-
-def halved(lengths: Tensor) -> Tensor:
-    """Lengths after a convolution of stride 2."""
-    return (lengths + 1) // 2
 
 
 def _mean_around(values: Tensor, mask: Tensor) -> Tensor:

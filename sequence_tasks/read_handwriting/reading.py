@@ -15,6 +15,7 @@ from .._ctc.beam import LabelLanguage, prefix_beam_search
 from .._ctc.labels import decode
 from .._ctc.paths import best_path, text_nll
 from .._ctc.spelling import LabelNGrams
+from .._lengths import of_one_length
 from .model import Reader, padded
 from .options import ReadHandwritingOptions
 
@@ -58,17 +59,12 @@ def read_lines(
     weighed = options.language > 0 and bool(table.any())
     language = LabelNGrams(table, options.language) if weighed else None
     width = options.beam if options.decode == "beam" else 0
-    steps = np.array([-(-len(one.points) // _MULTIPLE) * _MULTIPLE for one in lines])
     found: list[Reading | None] = [None] * len(lines)
-    for length in np.unique(steps):
-        rows = np.flatnonzero(steps == length)
-        size = max(1, _POINTS // int(length))
-        for start in range(0, len(rows), size):
-            some = rows[start : start + size]
-            paths, lengths = padded([lines[i].points for i in some], _MULTIPLE)
-            readings = _read(reader, paths, lengths, width, language)
-            for index, (labels, confidence) in zip(some, readings, strict=True):
-                found[index] = Reading(decode(labels, alphabet).strip(), confidence)
+    for some in of_one_length([len(one.points) for one in lines], _MULTIPLE, _POINTS):
+        paths, lengths = padded([lines[i].points for i in some], _MULTIPLE)
+        readings = _read(reader, paths, lengths, width, language)
+        for index, (labels, confidence) in zip(some, readings, strict=True):
+            found[index] = Reading(decode(labels, alphabet).strip(), confidence)
     return [one for one in found if one is not None]
 
 

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from ...datasets.output import write_whole
+from ...datasets.output import form_of, write_whole
 from ...datasets.stroke_files import read_stroke_text
 from ...datasets.strokes import Writing, lines_of
 from ...errors import EightBitError, UsageError
@@ -22,6 +22,8 @@ from .data import ready
 from .ink import list_ink, read_ink
 from .options import ReadHandwritingOptions
 from .reading import Reading, read_lines
+
+_FORMS = {".json": "json", ".csv": "csv", ".txt": "text"}
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ def run(trained: Trained, job: RunJob) -> None:
     """
     if not job.inputs:
         raise UsageError("name files or folders of strokes, or - for standard input.")
-    layout = _layout(job)
+    layout = form_of(job.output, str(job.options.format), _FORMS)
     options = _options(trained.options, job.options)
     found: list[Found] = []
     try:
@@ -121,20 +123,6 @@ def _options(
         beam=said.beam or own.beam,
         language=own.language if said.language < 0 else said.language,
     )
-
-
-def _layout(job: RunJob) -> str:
-    """ "json", "csv" or "text"."""
-    wanted = str(job.options.format)
-    if wanted != "auto" or job.output is None:
-        return wanted
-    layouts = {".json": "json", ".csv": "csv", ".txt": "text"}
-    suffix = job.output.suffix.lower()
-    if suffix not in layouts:
-        raise UsageError(
-            f"{job.output} ends in none of .json, .csv and .txt; choose one with --format."
-        )
-    return layouts[suffix]
 
 
 Item = tuple[str, Path | EightBitError]

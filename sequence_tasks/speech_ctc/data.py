@@ -15,6 +15,7 @@ from ...errors import DataError
 from ...tasks import TaskData
 from .._ctc.labels import encode, label_of
 from .._ctc.ngrams import train_ngrams
+from .._lengths import batches_of_like_length, cuts
 from .._speech.frontend import Variation, padded
 from .model import frontend_of
 from .options import SpeechCtcOptions
@@ -76,8 +77,7 @@ def _rows(speakers: Sequence[str], most: int, rng: np.random.Generator) -> list[
     names = np.array(speakers)
     for name in sorted(set(speakers)):
         members = rng.permutation(np.flatnonzero(names == name))
-        ends = np.cumsum(rng.integers(1, most + 1, len(members)))
-        rows += np.split(members, ends[ends < len(members)])
+        rows += np.split(members, cuts(len(members), most, rng))
     return rows
 
 
@@ -147,11 +147,7 @@ class Batches:
         else:
             rows = _rows(self.speakers, self.row, rng)
         length = np.array([sum(len(self.sounds[i]) for i in indices) for indices in rows])
-        order = np.argsort(length * rng.uniform(0.8, 1.25, len(rows)), kind="stable")
-        order = np.resize(order, -(-len(order) // size) * size)  # fills the last batch
-        batches = order.reshape(-1, size)
-        if epoch:
-            batches = batches[rng.permutation(len(batches))]
+        batches = batches_of_like_length(length, size, rng, (0.8, 1.25), shuffled=epoch > 0)
         return [[rows[i] for i in batch] for batch in batches]
 
     def _made(self, indices: np.ndarray, rng: np.random.Generator) -> tuple[Tensor, np.ndarray]:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -14,6 +13,7 @@ from ...backbones.layers import locked_dropout
 from ...errors import UsageError
 from ...tasks import Batch, Moment
 from .._ctc.paths import text_nll
+from .._lengths import counts, halved
 from .._speech.features import Framing
 from .._speech.frontend import Frontend
 from .options import SpeechCtcOptions
@@ -48,7 +48,7 @@ class Recognizer(nn.Module):
         self.frontend = frontend_of(options, rate)
         width = size = self.frontend.size
         if options.channels:
-            width = options.channels * _halved(_halved(size))
+            width = options.channels * halved(halved(size))
             steps = options.stride // 2
             self.first = nn.Conv2d(1, options.channels, (5, 7), (2, 2), (2, 3))
             self.second = nn.Conv2d(options.channels, options.channels, 5, (steps, 2), 2)
@@ -74,31 +74,18 @@ class Recognizer(nn.Module):
             log-probabilities float32 (B, T / stride, characters + 1), and int64 (B,) how many
             frames of each row count.
         """
-        x = features * _counts(lengths, features.shape[1])[..., None]
+        x = features * counts(lengths, features.shape[1])[..., None]
         if self.options.channels:
             x = F.gelu(self.first(x[:, None]))
-            lengths = _halved(lengths)
-            x = x * _counts(lengths, x.shape[2])[:, None, :, None]
+            lengths = halved(lengths)
+            x = x * counts(lengths, x.shape[2])[:, None, :, None]
             x = F.gelu(self.second(x)).transpose(1, 2).flatten(2)
-            lengths = _halved(lengths) if self.stride == 4 else lengths
+            lengths = halved(lengths) if self.stride == 4 else lengths
         x = self.norm(x)
-        x = x * _counts(lengths, x.shape[1])[..., None]
+        x = x * counts(lengths, x.shape[1])[..., None]
         x, _ = self.backbone(locked_dropout(x, self.dropout, self.training))
         x = locked_dropout(x, self.dropout, self.training)
         return self.head(x).float().log_softmax(dim=-1), lengths
-
-
-_Count = TypeVar("_Count", int, Tensor)
-
-
-def _halved(count: _Count) -> _Count:
-    """What a convolution of stride 2 leaves."""
-    return (count + 1) // 2
-
-
-def _counts(lengths: Tensor, steps: int) -> Tensor:
-    """bool (B, steps): whether a step is within each length."""
-    return torch.arange(steps, device=lengths.device) < lengths[:, None]
 
 
 def build_model(options: SpeechCtcOptions, facts: Mapping[str, Any]) -> nn.Module:

@@ -12,7 +12,7 @@ from ...datasets.texts import read_text_file
 from ...errors import UsageError
 from ...tasks import RunJob, Trained
 from .._ctc.ngrams import read_arpa
-from .._speech.listening import listen
+from .._speech.listening import check_run_options, listen
 from .._speech.transcripts import Word
 from .options import SpeechCtcOptions
 from .transcribe import Transcriber
@@ -43,10 +43,7 @@ class SpeechCtcRunOptions:
         """Refuses values that make no sense; raises UsageError."""
         if self.beam < 0:
             raise UsageError(f"beam is {self.beam}; it must be 1 or more, or 0.")
-        if self.language > 10:
-            raise UsageError(f"language is {self.language}; it must not be above 10.")
-        if not 1 <= self.longest <= 120:
-            raise UsageError(f"longest is {self.longest}; it must lie between 1 and 120 seconds.")
+        check_run_options(self.language, self.longest)
 
 
 def run(trained: Trained, job: RunJob) -> None:

@@ -14,6 +14,7 @@ from .._ctc.labels import decode, label_of
 from .._ctc.ngrams import NGrams, read_arpa
 from .._ctc.paths import best_path, ctc_align
 from .._ctc.spelling import SpelledWords
+from .._lengths import of_one_length
 from .._speech.frontend import padded
 from .._speech.transcripts import Word
 from .model import Recognizer
@@ -22,7 +23,7 @@ from .options import SpeechCtcOptions
 _FRAMES = 24_000
 """frames of features in a batch, padding included, at most"""
 _MULTIPLE = 64
-"""sounds of one length in these units go through the network together"""
+"""features are padded to multiples of this"""
 
 
 class Transcriber:
@@ -70,17 +71,12 @@ class Transcriber:
         frontend = self.model.frontend
         device = next(self.model.parameters()).device
         features = [frontend.features(one) for one in sounds]
-        units = np.array([-(-len(one) // _MULTIPLE) for one in features])
         found: list[np.ndarray] = [np.empty(0)] * len(sounds)
-        for unit in np.unique(units):
-            rows = np.flatnonzero(units == unit)
-            size = max(1, _FRAMES // (int(unit) * _MULTIPLE))
-            for start in range(0, len(rows), size):
-                some = rows[start : start + size]
-                batch, lengths = padded([features[i] for i in some], _MULTIPLE)
-                log_probs, frames = self.model(batch.to(device), lengths.to(device))
-                for row, index in enumerate(some):
-                    found[index] = log_probs[row, : int(frames[row])].cpu().numpy()
+        for some in of_one_length([len(one) for one in features], _MULTIPLE, _FRAMES):
+            batch, lengths = padded([features[i] for i in some], _MULTIPLE)
+            log_probs, frames = self.model(batch.to(device), lengths.to(device))
+            for row, index in enumerate(some):
+                found[index] = log_probs[row, : int(frames[row])].cpu().numpy()
         return found
 
     def __call__(self, sounds: Sequence[np.ndarray]) -> list[list[Word]]:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from .._ctc.labels import BLANK
+from .._lengths import counts
 from .._scores import edits
 
 
@@ -55,7 +56,7 @@ def expected_word_errors(
         both count errors for each true word.
     """
     drawn = draw_paths(log_probs.detach(), paths, generator)
-    counted = torch.arange(log_probs.shape[1], device=frames.device) < frames[:, None]
+    counted = counts(frames, log_probs.shape[1])
     wanted = [spelling.words(row) for row in labels]
     errors = torch.tensor(
         [

@@ -121,7 +121,7 @@ class Batches:
         """The GMM-HMM and its alignment of the training utterances."""
         cepstra = [cepstra_of(one.samples, self.rate) for one in self.utterances]
         energies = [self.frontend.energies(one.samples) for one in self.utterances]
-        names = [one.speaker or one.name for one in self.utterances]
+        names = [one.voice for one in self.utterances]
         prior = moments(cepstra), moments(energies)
         voices, speakers = (Speakers(*part) for part in prior)
         for name, low, high in zip(names, cepstra, energies, strict=True):
@@ -190,7 +190,7 @@ class Batches:
             if variation is not None:
                 found = found + variation.level()
                 tempo = self.frontend.framing.step / variation.spacing(self.frontend.framing)
-            found = self.foundation.speakers.normalised(one.speaker or one.name, found)
+            found = self.foundation.speakers.normalised(one.voice, found)
             found = self.frontend.finished(found, variation)
             middle = (torch.arange(self.lengths[i]) * tempo).round().long()
             window = (middle[:, None] + around).clamp(0, len(found) - 1)

@@ -6,10 +6,9 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from ...datasets.texts import read_text_file
-from ...errors import UsageError
 from ...tasks import RunJob, Trained
 from .._ctc.ngrams import read_arpa
-from .._speech.listening import listen
+from .._speech.listening import check_run_options, listen
 from .recognize import HybridRecognizer
 
 
@@ -32,10 +31,7 @@ class SpeechHybridRunOptions:
 
     def __post_init__(self) -> None:
         """Refuses values that make no sense; raises UsageError."""
-        if self.language > 10:
-            raise UsageError(f"language is {self.language}; it must not be above 10.")
-        if not 1 <= self.longest <= 120:
-            raise UsageError(f"longest is {self.longest}; it must lie between 1 and 120 seconds.")
+        check_run_options(self.language, self.longest)
 
 
 def run(trained: Trained, job: RunJob) -> None:

@@ -43,7 +43,7 @@ def measure(model: nn.Module, data: TaskData, split: Split, control: Control) ->
     options = cast(SpeechHybridOptions, model.options)
     texts = [one.text for one in utterances]
     sounds = [one.samples for one in utterances]
-    speakers = [one.speaker or one.name for one in utterances]
+    speakers = [one.voice for one in utterances]
 
     def heard(acoustics: str) -> list[str]:
         recognizer = HybridRecognizer(model, data.facts, options, acoustics)
@@ -80,5 +80,5 @@ def samples(model: nn.Module, data: TaskData, count: int) -> Sequence[Sample]:
     """Sounds of the test part with what was heard in them; see `Task.samples`."""
     chosen = chosen_samples(utterances_of(data, "test"), count)
     recognizer = HybridRecognizer(model, data.facts, cast(SpeechHybridOptions, model.options))
-    found = recognizer([one.samples for one in chosen], [one.speaker for one in chosen])
+    found = recognizer([one.samples for one in chosen], [one.voice for one in chosen])
     return heard_samples(chosen, found, int(data.facts["rate"]))

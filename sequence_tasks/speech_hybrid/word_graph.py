@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from ...errors import DataError, UsageError
+from .graphs import SILENCE
 
-SILENCE = "SIL"
 MOST_WORDS = 3000
 NEVER = -math.inf
 

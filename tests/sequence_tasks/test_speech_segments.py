@@ -19,13 +19,19 @@ from eightbit.sequence_tasks._speech.segments import (
     PAUSE,
     Gauge,
     Segment,
+    SoundFacts,
     _Cutter,
     cut_at_silence,
-    sound_facts,
 )
 
 RATE = 8000
 DIGITS = Path(os.environ.get("EIGHTBIT_DATA", "/nowhere")) / "fsdd" / "recordings.zip"
+
+
+def sound_facts(samples: np.ndarray) -> SoundFacts:
+    gauge = Gauge()
+    gauge.add(samples)
+    return gauge.facts()
 
 
 def noise(rng: np.random.Generator, seconds: float, decibels: float) -> np.ndarray:
