@@ -152,6 +152,8 @@ def test_make_bench_runs_every_benchmark() -> None:
         "text_speed",
         "translate_speed",
         "handwriting_scores",
+        "digits",
+        "speech_speed",
     }
     found = {path.stem for path in BENCHMARKS.glob("*.py")} - other
     assert found == set(SCRIPTS)

@@ -16,7 +16,7 @@ _LEARNING = Learning(
     batch_size=16,
     learning_rate=2e-3,
     weight_decay=0.02,
-    epochs=150,
+    epochs=75,
     clip_norm=1.0,
     average=0.999,
 )
@@ -37,8 +37,8 @@ PRESETS = {
             backbone_options=(
                 '{"hidden": 320, "layers": 3, "bidirectional": true, "dropout": 0.3}'
             ),
+            stride=2,
             dropout=0.3,
-            augment=0.9,
         ),
         replace(_LEARNING, weight_decay=0.05),
         "an4",

@@ -15,7 +15,7 @@ _LEARNING = Learning(
     batch_size=1024,
     learning_rate=1e-3,
     weight_decay=0.01,
-    epochs=20,
+    epochs=45,
     clip_norm=5.0,
     average=0.999,
 )
@@ -28,8 +28,10 @@ _PAPER = SpeechHybridOptions(
 
 PRESETS = {
     "fast": Preset(
-        SpeechHybridOptions(backbone_options='{"hidden": [512, 512, 512], "dropout": 0.2}'),
-        replace(_LEARNING, batch_size=512, epochs=8, average=0.998),
+        SpeechHybridOptions(
+            backbone_options='{"hidden": [512, 512, 512], "dropout": 0.2}', augment=0.5
+        ),
+        replace(_LEARNING, batch_size=512, epochs=25, average=0.998),
         "fsdd",
     ),
     "an4": Preset(SpeechHybridOptions(), _LEARNING, "an4"),

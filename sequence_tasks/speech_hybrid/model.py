@@ -105,7 +105,13 @@ class Hybrid(nn.Module):
 def build_model(options: SpeechHybridOptions, facts: Mapping[str, Any]) -> nn.Module:
     """A fresh network for the states of `facts`; see `Task.build_model`."""
     lexicon = Lexicon.from_told(facts["lexicon"])
-    return Hybrid(options, int(facts["rate"]), lexicon)
+    model = Hybrid(options, int(facts["rate"]), lexicon)
+    if hasattr(model.backbone, "initial_state"):
+        raise UsageError(
+            f"{options.backbone} reads sequences, but the hybrid judges single windows; take a "
+            "backbone of vectors such as mlp."
+        )
+    return model
 
 
 def begin(model: nn.Module, data: TaskData) -> None:

@@ -25,18 +25,18 @@ class SpeechHybridOptions:
     """batches for each machine of binary units; the first, of Gaussian ones, takes twice as many"""
     gaussians: int = 16
     """of each state of the GMM-HMM that finds the states of the training frames"""
-    augment: float = 0.5
+    augment: float = 0.2
     """strength of random tempo, vocal tract, noise, hidden bands and spans; 0 for none"""
     held_out: str = ""
     """a speaker whose utterances alone are the test part"""
     grammar: Literal["auto", "bigram", "loop", "word"] = "auto"
     """order of words: a bigram of the training transcripts, any words, or exactly one; auto takes
     one word where every training transcript has one, else the bigram"""
-    acoustic: float = 0.3
+    acoustic: float = 0.15
     """factor on the log-likelihoods of the network, in the search"""
     gmm_acoustic: float = 0.1
     """the same for those of the GMM"""
-    language: float = 1.0
+    language: float = 1.5
     """weight of the bigram in the search"""
     insertion: float = 0.0
     """nats that each word gains in the search"""

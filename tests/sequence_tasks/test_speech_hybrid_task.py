@@ -47,23 +47,33 @@ def data(task: Task) -> TaskData:
 
 @pytest.fixture(scope="module")
 def model(task: Task, data: TaskData) -> torch.nn.Module:
+    return trained_model(task, SMALL, data, 300, 256)
+
+
+def trained_model(
+    task: Task, options: SpeechHybridOptions, data: TaskData, steps: int, size: int
+) -> torch.nn.Module:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = task.build_model(SMALL, data.facts).train()
+        model = task.build_model(options, data.facts).train()
     assert task.begin is not None
     task.begin(model, data)
     optimizer = torch.optim.AdamW(decayed_groups(model, task.presets["fast"].learning), lr=2e-3)
-    for step in range(300):
-        loss = task.loss(model, data.batch(step, 256), Moment(step, 0.0, torch.Generator()))
+    for step in range(steps):
+        for group in optimizer.param_groups:
+            group["lr"] = 2e-3 * (1 - step / steps)
+        loss = task.loss(model, data.batch(step, size), Moment(step, 0.0, torch.Generator()))
         optimizer.zero_grad()
         loss["loss"].backward()
         optimizer.step()
     return model.eval()
 
 
-def rates(task: Task, data: TaskData, model: torch.nn.Module, control: Any) -> dict[str, float]:
+def rates(
+    task: Task, data: TaskData, model: torch.nn.Module, control: Any, split: Any = "validation"
+) -> dict[str, float]:
     with torch.no_grad():
-        outcome = task.measure(model, data, "validation", control)
+        outcome = task.measure(model, data, split, control)
     every = np.arange(outcome.units)
     return {name: value(every) for name, value in outcome.values.items()}
 
@@ -77,6 +87,17 @@ def test_some_seconds_of_training_beat_both_controls(
         assert found["wer"] < 0.3 * rates(task, data, model, control)["wer"]
     assert found["gmm_wer"] < 0.3
     assert found["gain"] == pytest.approx(found["gmm_wer"] - found["wer"])
+
+
+@needs_fsdd
+@pytest.mark.long
+def test_a_minute_of_training_leaves_hardly_an_error(task: Task) -> None:
+    preset = task.presets["fast"]
+    data = task.build_data(preset.options, "fsdd", 0)
+    model = trained_model(task, preset.options, data, 1500, 512)
+    found = rates(task, data, model, "none", "test")
+    assert found["wer"] < 0.03
+    assert found["gmm_wer"] < 0.05
 
 
 @needs_fsdd
@@ -133,6 +154,13 @@ def test_boltzmann_machines_need_a_sigmoid(task: Task, data: TaskData) -> None:
     task.begin(model, data)
     after = list(model.backbone.parameters())  # type: ignore[union-attr]
     assert all(not torch.equal(a, b) for a, b in zip(before, after, strict=True))
+
+
+@needs_fsdd
+def test_a_recurrent_backbone_is_refused(task: Task, data: TaskData) -> None:
+    options = replace(SMALL, backbone="lstm", backbone_options="{}")
+    with pytest.raises(UsageError, match="lstm reads sequences"):
+        task.build_model(options, data.facts)
 
 
 @needs_fsdd
