@@ -152,3 +152,36 @@ def locked_dropout(x: Tensor, share: float, training: bool) -> Tensor:
     if not training or not share:
         return x
     return x * F.dropout(torch.ones_like(x[:, :1]), share)
+
+
+_LEVELS = 65_536
+
+
+class QuickDropout(nn.Module):
+    """Dropout with a quarter of the random numbers that `nn.Dropout` draws on a CPU.
+
+    There drawing them takes longer than the layer that they are for: here 64 random bits decide
+    on four values, so that the share is rounded to a multiple of 1 / 65,536.
+
+    Args:
+        share: dropped in training, in [0, 1).
+    """
+
+    def __init__(self, share: float):
+        super().__init__()
+        self.share = share
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(...) float -> the same shape; the others are scaled so that the mean stays."""
+        if x.device.type != "cpu":
+            return F.dropout(x, self.share, self.training)
+        if not self.training or not self.share:
+            return x
+        draws = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
+        levels = draws.view(torch.int16)[: x.numel()].view(x.shape)
+        least = round(self.share * _LEVELS) - _LEVELS // 2
+        kept = _LEVELS // 2 - least
+        return x * ((levels >= least).to(x.dtype) * (_LEVELS / kept))
+
+    def extra_repr(self) -> str:
+        return f"share={self.share}"

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ..errors import UsageError
 from .base import register_backbone, require_positive
+from .layers import QuickDropout
 
 ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid}
 
@@ -42,7 +43,7 @@ def mlp(
         layers.append(nn.Linear(before, size))
         layers += [nn.LayerNorm(size)] if layer_norm else []
         layers.append(ACTIVATIONS[activation]())
-        layers += [nn.Dropout(dropout)] if dropout else []
+        layers += [QuickDropout(dropout)] if dropout else []
         before = size
     return MLP(layers, before)
 

@@ -3,9 +3,9 @@
     EIGHTBIT_DATA=... python benchmarks/speech_speed.py --ctc runs/ctc --hybrid runs/hybrid
 
 The runs are of `eightbit train speech-ctc` and `speech-hybrid` on the same data. Sounds are the
-test part's recordings, recognised as `eightbit run` does it: in batches of a minute, by the run's own
-search. The real-time factor is seconds of computing to a second of sound. The peer of the features
-is python_speech_features, on the same sounds, one after the other in both.
+test part's recordings, recognised as `eightbit run` does it: in batches of a minute, by the own
+search of each. The real-time factor is seconds of computing to a second of sound. The peer of
+the features is python_speech_features, on the same sounds, one after the other in both.
 """
 
 from __future__ import annotations
