@@ -61,10 +61,13 @@ def results_table() -> str:
     ]
     for path in sorted((DOCS / "results").glob("task-*.json")):
         record = json.loads(path.read_text(encoding="utf-8"))
-        run = read_config(path.with_suffix(".toml"))["run"]
+        config = read_config(path.with_suffix(".toml"))
+        run = config["run"]
         name = f"[{path.stem.removeprefix('task-')}](results/{path.name})"
         where = ", GPU" if run["device"] == "cuda" else ""
-        settings = f"[{run['minutes']:g}{where}](results/{path.stem}.toml)"
+        epochs = f"{config['learning']['epochs']} epochs"
+        long = epochs if run["minutes"] == "none" else f"{run['minutes']:g}"
+        settings = f"[{long}{where}](results/{path.stem}.toml)"
         for metric, one in record["metrics"].items():
             low, high = (number(value) for value in one["interval"])
             controls = one["controls"]
