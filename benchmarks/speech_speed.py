@@ -94,9 +94,11 @@ def main() -> None:
     report.settings |= {"ctc": Path(chosen.ctc).name, "hybrid": Path(chosen.hybrid).name}
     cpu = torch.device("cpu")
     ctc, hybrid = (load_trained(Path(run), cpu) for run in (chosen.ctc, chosen.hybrid))
-    data = {run: run.task.build_data(run.options, chosen.data, 0) for run in (ctc, hybrid)}
+    data = {
+        run.task.name: run.task.build_data(run.options, chosen.data, 0) for run in (ctc, hybrid)
+    }
     rate = int(ctc.facts["rate"])
-    test = list(data[ctc].splits["test"])
+    test = list(data[ctc.task.name].splits["test"])
     seconds = sum(len(one.samples) for one in test) / rate
     batches = list(minutes_of(test, rate))
     hearer = Transcriber(ctc.model, ctc.facts, ctc.options)
@@ -127,7 +129,7 @@ def main() -> None:
     for run in (ctc, hybrid):
         for count in (1, 2):
             works[f"train {run.task.name}, threads: {count}"] = lambda run=run, count=count: (
-                training_speed(run, data[run], count, chosen.steps)
+                training_speed(run, data[run.task.name], count, chosen.steps)
             )
     taken = in_turn(works, chosen.repeats)
     for name, values in taken.items():
