@@ -14,18 +14,16 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from measure import scored_run
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from eightbit.cli import main as eightbit
 from eightbit.datasets.speech import Utterance, read_speech
 from eightbit.sequence_tasks.speech_hybrid.inputs import (
     Speakers,
@@ -45,16 +43,10 @@ def features_of(parts: dict[str, list[Utterance]], rate: int) -> dict[str, list[
     """What the GMM sees of each recording, normalised by its speaker: float32 (T, 39)."""
     raw = {name: [cepstra_of(one.samples, rate) for one in part] for name, part in parts.items()}
     speakers = Speakers(*moments(raw["train"]))
-    for name, part in parts.items():
-        for one, cepstra in zip(part, raw[name], strict=True):
-            speakers.hear(one.voice, cepstra)
-    return {
-        name: [
-            gmm_features(speakers.normalised(one.voice, cepstra))
-            for one, cepstra in zip(part, raw[name], strict=True)
-        ]
-        for name, part in parts.items()
+    normal = {
+        name: speakers.heard([one.voice for one in part], raw[name]) for name, part in parts.items()
     }
+    return {name: [gmm_features(one) for one in part] for name, part in normal.items()}
 
 
 def warped_distances(query: Tensor, templates: Tensor, lengths: Tensor) -> Tensor:
@@ -109,23 +101,13 @@ def nearest_words(parts: dict[str, list[Utterance]], rate: int) -> list[str]:
     ]
 
 
-def run(words: Sequence[str]) -> None:
-    """One command of ours; ends the program when it fails."""
-    print(f"$ {shlex.join(['eightbit', *words])}", flush=True)
-    if (code := eightbit(list(words))) != 0:
-        sys.exit(code)
-
-
 def row(speaker: str, epochs: float, runs: Path) -> dict[str, Any]:
     """Accuracies of one split; a run that is there is scored as it is."""
     held_out = "" if speaker == OFFICIAL else speaker
     folder = runs / (held_out or "official")
     words = ["speech-hybrid", "--data", "fsdd", "--epochs", f"{epochs:g}"]
     words += ["--held-out", held_out] if held_out else []
-    if not (folder / "evaluation.json").is_file():
-        run(["train", *words, "--out", str(folder)])
-        run(["evaluate", str(folder)])
-    metrics = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))["metrics"]
+    metrics = scored_run(words, folder)
     speech = read_speech("fsdd", 0, held_out)
     parts = {name: list(speech.splits[name]) for name in ("train", "test")}
     guessed = nearest_words(parts, speech.rate)

@@ -113,6 +113,29 @@ def rate(work: Callable[[], int], seconds: float) -> float:
             return done / elapsed
 
 
+def scored_run(words: Sequence[str], folder: Path) -> dict[str, Any]:
+    """Metrics of a run of ours on its test split; one that is scored already is not made again.
+
+    Args:
+        words: of `eightbit train`, without the folder.
+        folder: of the run. The program ends where one of the commands fails.
+    """
+    record = folder / "evaluation.json"
+    if not record.is_file():
+        _command(["train", *words, "--out", str(folder)])
+        _command(["evaluate", str(folder)])
+    metrics: dict[str, Any] = json.loads(record.read_text(encoding="utf-8"))["metrics"]
+    return metrics
+
+
+def _command(words: Sequence[str]) -> None:
+    from eightbit.cli import main as eightbit
+
+    print(f"$ {shlex.join(['eightbit', *words])}", flush=True)
+    if (code := eightbit(list(words))) != 0:
+        sys.exit(code)
+
+
 def matmul_gflops(size: int = 4096, repeats: int = 3) -> dict[str, float]:
     """What the machine reaches in a product of two square matrices, by precision."""
     import torch

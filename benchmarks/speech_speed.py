@@ -11,7 +11,7 @@ the features is python_speech_features, on the same sounds, one after the other 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,27 +20,15 @@ import python_speech_features
 import torch
 from measure import Report, Row, arguments, compare, in_turn, settings_of
 
-from eightbit.datasets.speech import Utterance
-from eightbit.sequence_tasks._speech.listening import BATCH
+from eightbit.sequence_tasks._speech.listening import in_batches
 from eightbit.sequence_tasks.speech_ctc.transcribe import Transcriber
 from eightbit.sequence_tasks.speech_hybrid.inputs import cepstra_of
 from eightbit.sequence_tasks.speech_hybrid.recognize import HybridRecognizer
-from eightbit.tasks import Moment, TaskData, Trained, decayed_groups
+from eightbit.tasks import Learning, Moment, TaskData, Trained, decayed_groups
+from eightbit.train.runs import read_config
 from eightbit.train.task_models import load_trained
 
 FEATURES, PEER = "features, 13 MFCC", "features, python_speech_features"
-
-
-def minutes_of(utterances: Sequence[Utterance], rate: int) -> Iterator[list[Utterance]]:
-    """The utterances by length, in batches of a minute."""
-    batch: list[Utterance] = []
-    for one in sorted(utterances, key=lambda one: len(one.samples)):
-        batch.append(one)
-        if len(batch) * len(one.samples) >= BATCH * rate:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
 
 
 def speed(seconds: float, work: Callable[[], object]) -> float:
@@ -62,15 +50,14 @@ def threads(count: int) -> Iterator[None]:
 
 
 def training_speed(trained: Trained, data: TaskData, count: int, steps: int) -> float:
-    """Seconds of sound, or frames of it in hundredths, learnt in a second, in bf16.
+    """Seconds of sound, a hundred frames each, learnt in a second, in bf16 and the run's batches.
 
     Batches are made before: the frame makes them in a thread of its own.
     """
-    learning = trained.task.presets[next(iter(trained.task.presets))].learning
+    learning = Learning(**read_config(trained.path / "config.toml")["learning"])
     model = trained.task.build_model(trained.options, trained.facts).train()
     optimizer = torch.optim.AdamW(decayed_groups(model, learning))
-    size = 16 if trained.task.name == "speech-ctc" else 1024
-    batches = [data.batch(100 + step, size) for step in range(steps)]
+    batches = [data.batch(100 + step, learning.batch_size) for step in range(steps)]
     amount = sum(
         float(batch["lengths"].sum()) if "lengths" in batch else len(batch["states"])
         for batch in batches
@@ -99,26 +86,24 @@ def main() -> None:
     }
     rate = int(ctc.facts["rate"])
     test = list(data[ctc.task.name].splits["test"])
-    seconds = sum(len(one.samples) for one in test) / rate
-    batches = list(minutes_of(test, rate))
+    sounds, voices = [one.samples for one in test], [one.voice for one in test]
+    seconds = sum(len(one) for one in sounds) / rate
     hearer = Transcriber(ctc.model, ctc.facts, ctc.options)
     searcher = HybridRecognizer(hybrid.model, hybrid.facts, hybrid.options)
 
     def hear() -> None:
-        for batch in batches:
-            hearer([one.samples for one in batch])
+        in_batches(sounds, voices, lambda some, _: hearer(some), rate)
 
     def search() -> None:
-        for batch in batches:
-            searcher([one.samples for one in batch], [one.voice for one in batch])
+        in_batches(sounds, voices, searcher, rate)
 
     def features() -> None:
-        for one in test:
-            cepstra_of(one.samples, rate)
+        for one in sounds:
+            cepstra_of(one, rate)
 
     def peer() -> None:
-        for one in test:
-            python_speech_features.mfcc(one.samples, rate, nfft=512)
+        for one in sounds:
+            python_speech_features.mfcc(one, rate, nfft=512)
 
     works: dict[str, Callable[[], float]] = {
         FEATURES: lambda: speed(seconds, features),

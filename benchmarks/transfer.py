@@ -12,15 +12,14 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from measure import scored_run
 from rich.console import Console
 from rich.table import Table
 
-from eightbit.cli import main as eightbit
 from eightbit.train.runs import describe_machine, read_config
 
 OPTIONS = '{"layer_norm": true, "adaptive_pool": 6, "hidden": 0}'
@@ -54,23 +53,12 @@ USES = (
 )
 
 
-def run(words: list[str]) -> None:
-    """One command of ours; ends the program when it fails."""
-    print(f"$ {shlex.join(['eightbit', *words])}", flush=True)
-    if (code := eightbit(words)) != 0:
-        sys.exit(code)
-
-
 def cell(use: Use, trunk: str, weights: str | None, minutes: float, runs: Path) -> dict[str, Any]:
     """Trains and scores one use of one trunk; a run that is there is scored as it is."""
     folder = runs / f"{use.words[0]}-{trunk}"
-    if not (folder / "evaluation.json").is_file():
-        given = [] if weights is None else ["--backbone-weights", weights]
-        words = ["train", *use.words, *COMMON, *given, "--minutes", str(minutes)]
-        run([*words, "--out", str(folder)])
-        run(["evaluate", str(folder)])
-    record = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))
-    found = record["metrics"][use.metric]
+    given = [] if weights is None else ["--backbone-weights", weights]
+    words = [*use.words, *COMMON, *given, "--minutes", str(minutes)]
+    found = scored_run(words, folder)[use.metric]
     return {
         "use": use.name,
         "trunk": trunk,

@@ -8,7 +8,7 @@ from typing import Any, cast
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...backbones import create_backbone
+from ...backbones import BACKBONES, create_backbone
 from ...backbones.layers import locked_dropout
 from ...errors import UsageError
 from ...tasks import Batch, Moment
@@ -90,10 +90,9 @@ class Recognizer(nn.Module):
 
 def build_model(options: SpeechCtcOptions, facts: Mapping[str, Any]) -> nn.Module:
     """A fresh network for the alphabet and rate of `facts`; see `Task.build_model`."""
-    model = Recognizer(options, int(facts["rate"]), str(facts["alphabet"]))
-    if not hasattr(model.backbone, "initial_state"):
+    if BACKBONES[options.backbone].kind != "recurrent":
         raise UsageError(f"{options.backbone} is no recurrent backbone; take lstm or gru.")
-    return model
+    return Recognizer(options, int(facts["rate"]), str(facts["alphabet"]))
 
 
 def loss(model: nn.Module, batch: Batch, moment: Moment) -> Mapping[str, Tensor]:

@@ -124,13 +124,9 @@ class Batches:
         names = [one.voice for one in self.utterances]
         prior = moments(cepstra), moments(energies)
         voices, speakers = (Speakers(*part) for part in prior)
-        for name, low, high in zip(names, cepstra, energies, strict=True):
-            voices.hear(name, low)
-            speakers.hear(name, high)
-        features = [
-            gmm_features(voices.normalised(name, one)).numpy()
-            for name, one in zip(names, cepstra, strict=True)
-        ]
+        for name, one in zip(names, energies, strict=True):
+            speakers.hear(name, one)
+        features = [gmm_features(one).numpy() for one in voices.heard(names, cepstra)]
         words = [one.text.split() for one in self.utterances]
         schedule = Schedule(self.options.gaussians, silence_gaussians(self.options))
         gmm = train_gmm(features, words, self.lexicon, schedule, say_on_stderr)

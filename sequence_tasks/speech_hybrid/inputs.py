@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
@@ -67,6 +67,14 @@ class Speakers:
         count = torch.full((1,), float(len(rows)), dtype=torch.float64)
         found = torch.cat([count, rows.sum(0), rows.square().sum(0)])
         self._sums[speaker] = self._sums.get(speaker, self._prior) + found
+
+    def heard(self, speakers: Sequence[str], features: Sequence[Tensor]) -> list[Tensor]:
+        """Takes all features (T, D) into account, then gives each normalised by its speaker."""
+        for speaker, one in zip(speakers, features, strict=True):
+            self.hear(speaker, one)
+        return [
+            self.normalised(speaker, one) for speaker, one in zip(speakers, features, strict=True)
+        ]
 
     def normalised(self, speaker: str, features: Tensor) -> Tensor:
         """Features (T, D) less the speaker's mean, in units of the speaker's deviation."""

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...backbones import create_backbone
+from ...backbones import BACKBONES, create_backbone
 from ...datasets.download import say_on_stderr
 from ...datasets.lexicons import Lexicon
 from ...errors import UsageError
@@ -104,14 +104,12 @@ class Hybrid(nn.Module):
 
 def build_model(options: SpeechHybridOptions, facts: Mapping[str, Any]) -> nn.Module:
     """A fresh network for the states of `facts`; see `Task.build_model`."""
-    lexicon = Lexicon.from_told(facts["lexicon"])
-    model = Hybrid(options, int(facts["rate"]), lexicon)
-    if hasattr(model.backbone, "initial_state"):
+    if BACKBONES[options.backbone].kind == "recurrent":
         raise UsageError(
             f"{options.backbone} reads sequences, but the hybrid judges single windows; take a "
             "backbone of vectors such as mlp."
         )
-    return model
+    return Hybrid(options, int(facts["rate"]), Lexicon.from_told(facts["lexicon"]))
 
 
 def begin(model: nn.Module, data: TaskData) -> None:

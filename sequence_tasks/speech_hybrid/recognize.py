@@ -75,12 +75,7 @@ class HybridRecognizer:
             confidence: also tell how sure each word is, which takes as long again.
         """
         raw = [self._raw(one) for one in sounds]
-        for speaker, one in zip(speakers, raw, strict=True):
-            self._speakers.hear(speaker, one)
-        scores = [
-            self._scored(self._speakers.normalised(speaker, one)).float()
-            for speaker, one in zip(speakers, raw, strict=True)
-        ]
+        scores = [self._scored(one).float() for one in self._speakers.heard(speakers, raw)]
         found: list[list[DecodedWord]] = [[] for _ in sounds]
         order = sorted(range(len(scores)), key=lambda i: -len(scores[i]))
         while order:
