@@ -10,18 +10,16 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
 from typing import Any, Literal
 
 import cv2
 import numpy as np
-from gymnasium.vector import AutoresetMode
 
-from ..envs.console.cartridges import ACTION_NAMES, action_numbers, rgb_palette
-from ..envs.console.vector import ConsoleVectorEnv
-from ..envs.games import game_facts
-from ..envs.options import EnvOptions, Picture
+from ..envs.console.cartridges import rgb_palette
+from ..envs.object_frames import ObjectFrames, object_actions, play_objects
 from .atari_objects import (
     ATARI_OBJECTS,
     HEIGHT,
@@ -141,42 +139,36 @@ def played(game: str, first: int, count: int) -> Iterator[AtariScene]:
     """
     chase = game_objects(game).chase
     skip = _HELD if chase is None else _REACTION
-    options = EnvOptions(
-        picture=Picture.OBJECTS,
-        screen_size=0,
-        frame_skip=skip,
-        frame_stack=1,
-        max_pool=False,
-        life_loss=False,
-    )
-    env = ConsoleVectorEnv(game, _ROWS, options, AutoresetMode.NEXT_STEP, true_colours=True)
-    names = [ACTION_NAMES[number] for number in action_numbers(game_facts(game), options)]
+    names = object_actions(game)
     rng = np.random.default_rng([first, *game.encode()])
     skills = np.resize(_SKILLS, _ROWS)
-    try:
-        planes, _ = env.reset(seed=first)
-        held = rng.integers(len(names), size=_ROWS)
-        wait = rng.integers(_FEWEST // skip, _MOST // skip + 1, size=_ROWS)
-        looked = 0
-        while looked < count:
-            fresh = rng.integers(len(names), size=_ROWS)
-            held = np.where(rng.random(_ROWS) < _CHANGE, fresh, held)
-            actions = held.copy()
-            if chase is not None:
-                for row in np.flatnonzero(rng.random(_ROWS) < skills):
-                    objects = find_objects(game, env.pieces(int(row))["screen"], planes[row, 0])
-                    actions[row] = _chasing(chase, objects, names, int(held[row]))
-            planes = env.step(actions)[0]
+    held = rng.integers(len(names), size=_ROWS)
+
+    def act(now: ObjectFrames) -> np.ndarray:
+        fresh = rng.integers(len(names), size=_ROWS)
+        held[:] = np.where(rng.random(_ROWS) < _CHANGE, fresh, held)
+        actions = held.copy()
+        if chase is not None:
+            for row in np.flatnonzero(rng.random(_ROWS) < skills).tolist():
+                objects = find_objects(game, now.screens[row], now.planes[row])
+                actions[row] = _chasing(chase, objects, names, int(held[row]))
+        return actions
+
+    wait = rng.integers(_FEWEST // skip, _MOST // skip + 1, size=_ROWS)
+    looked = 0
+    with closing(play_objects(game, _ROWS, first, skip, act)) as games:
+        next(games)  # how a game begins is the same for all
+        for now in games:
             wait -= 1
-            for row in np.flatnonzero(wait == 0)[: count - looked].tolist():
-                screen = env.pieces(row)["screen"]
-                objects = find_objects(game, screen, planes[row, 0])
+            for row in np.flatnonzero(wait == 0).tolist():
+                screen = now.screens[row].copy()
+                objects = find_objects(game, screen, now.planes[row])
                 if objects:
                     yield AtariScene(f"{game}-{first + row}-{looked:04d}", game, screen, objects)
                 looked += 1
+                if looked == count:
+                    return
                 wait[row] = rng.integers(_FEWEST // skip, _MOST // skip + 1)
-    finally:
-        env.close()
 
 
 def _chasing(
@@ -358,7 +350,8 @@ def atari_boxes(seed: int) -> BoxedPictures:
     splits = read_atari_scenes(seed)
     parts = {name: [_boxed(one, classes) for one in part] for name, part in splits.items()}
     boxes = {
-        name: dict.fromkeys(classes, 0) | Counter(thing.name for one in part for thing in one.objects)
+        name: dict.fromkeys(classes, 0)
+        | Counter(thing.name for one in part for thing in one.objects)
         for name, part in splits.items()
     }
     facts = {**atari_facts(seed), "layout": "generated", "boxes": boxes}
@@ -386,7 +379,7 @@ def atari_captions(seed: int, size: int) -> Captions:
     """
     splits = {
         name: [
-            CaptionedPicture(one.name, partial(squeezed, one, size), (one.sentence,))
+            CaptionedPicture(one.name, partial(_squeezed, one, size), (one.sentence,))
             for one in part
         ]
         for name, part in read_atari_scenes(seed).items()
@@ -395,9 +388,13 @@ def atari_captions(seed: int, size: int) -> Captions:
     return Captions({**facts, "sentences": dict(facts["counts"])}, splits)
 
 
-def squeezed(one: AtariScene, size: int) -> np.ndarray:
-    """A frame as RGB uint8 (S, S, 3)."""
-    return np.asarray(cv2.resize(one.picture, (size, size), interpolation=cv2.INTER_AREA))
+def squeezed(picture: np.ndarray, size: int) -> np.ndarray:
+    """A whole frame, RGB uint8 (H, W, 3), as uint8 (S, S, 3)."""
+    return np.asarray(cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA))
+
+
+def _squeezed(one: AtariScene, size: int) -> np.ndarray:
+    return squeezed(one.picture, size)
 
 
 @dataclass(frozen=True)
@@ -405,7 +402,7 @@ class AskedFrames:
     """Frames of a split with their questions.
 
     Attributes:
-        scenes: the frames; `squeezed` makes the pictures.
+        scenes: the frames; `squeezed` brings their pictures to a size.
         questions: (number of the frame, question, answer, kind).
     """
 

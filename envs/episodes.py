@@ -31,7 +31,8 @@ def play_once(games: VectorEnv, act: Act, seeds: Sequence[int], longest: int) ->
     """
     if games.metadata.get("autoreset_mode") == AutoresetMode.DISABLED:
         raise UsageError("games of different length need another autoreset_mode than DISABLED.")
-    observations, _ = games.reset(seed=list(seeds))
+    # Gymnasium's signature leaves out what its vector environments take.
+    observations, _ = games.reset(seed=list(seeds))  # type: ignore[arg-type]
     total = np.zeros(games.num_envs)
     playing = np.ones(games.num_envs, bool)
     for _ in range(longest):

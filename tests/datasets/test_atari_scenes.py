@@ -152,25 +152,26 @@ def test_boxes_are_those_that_were_checked_by_eye(game):
 )
 def test_boxes_move_as_the_games_memory_says(game, name, axis, address):
     # Addresses by Anand and others, Unsupervised State Representation Learning in Atari, 2019.
-    options = EnvOptions(picture=Picture.OBJECTS, screen_size=0, frame_stack=1, max_pool=False)
+    options = EnvOptions(
+        picture=Picture.OBJECTS, screen_size=0, frame_skip=1, frame_stack=1, max_pool=False
+    )
     env = ConsoleVectorEnv(game, 1, options, AutoresetMode.NEXT_STEP, true_colours=True)
     rng = np.random.default_rng(0)
-    planes, _ = env.reset(seed=0)
-    apart, held = set(), 0
-    for step in range(150):
-        if step % 10 == 0:
+    env.reset(seed=0)
+    height = 16 if name.endswith(" paddle") else 4
+    apart, held = [], 0
+    for step in range(600):
+        if step % 20 == 0:
             held = int(rng.integers(env.single_action_space.n))
-        before = env.pieces(0)["ram"][address]
         planes = env.step(np.array([held]))[0]
         pieces = env.pieces(0)
-        full = {"ball": 4, "paddle": 4 if game == "breakout" else 16}[name.rpartition(" ")[2]]
         for one in find_objects(game, pieces["screen"], planes[0, 0]):
-            # A frame shows what the memory held at its beginning; only what stood still tells.
-            whole = one.box[3] - one.box[1] == full
-            if one.name == name and whole and before == pieces["ram"][address]:
-                apart.add(one.box[axis] - int(before))
+            if one.name == name and one.box[3] - one.box[1] == height:  # no wall covers it
+                apart.append(one.box[axis] - int(pieces["ram"][address]))
     env.close()
-    assert len(apart) == 1, sorted(apart)
+    # Pong draws two lines at a time, so that its objects may stand a line off.
+    allowed = 1 if game == "pong" and axis == 1 else 0
+    assert len(apart) > 80 and max(apart) - min(apart) <= allowed, Counter(apart)
 
 
 def _by_pairs(mask: np.ndarray, gap: tuple[int, int]) -> set[frozenset[tuple[int, int]]]:
@@ -311,7 +312,9 @@ def test_seeds_of_two_splits_never_meet():
 
 @pytest.fixture
 def few_frames(monkeypatch):
-    """A small data set of all games."""
+    """A small data set of two games."""
+    games = {game: ATARI_OBJECTS[game] for game in ("pong", "boxing")}
+    monkeypatch.setattr(atari_scenes, "ATARI_OBJECTS", games)
     monkeypatch.setattr(atari_scenes, "FRAMES", {"train": 12, "validation": 10, "test": 11})
     read_atari_scenes.cache_clear()
     yield
@@ -320,7 +323,7 @@ def few_frames(monkeypatch):
 
 def test_each_task_reads_the_frames(few_frames):
     splits = read_atari_scenes(3)
-    assert {one.game for one in splits["test"]} == set(GAMES)
+    assert {one.game for one in splits["test"]} == {"pong", "boxing"}
     pictures = [one.screen.tobytes() for part in splits.values() for one in part]
     assert len(set(pictures)) == len(pictures), "no picture twice"
 

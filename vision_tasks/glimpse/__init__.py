@@ -22,7 +22,7 @@ _LEARNING = Learning(
     average=0.998,
 )
 _FAST = GlimpseOptions()
-_WIDE = replace(_FAST, size=60, glimpses=8, patch=12, scales=3)
+_WIDE = replace(_FAST, task="translated", size=60, glimpses=8, patch=12, scales=3)
 _MNIH = Learning(
     batch_size=64,
     optimizer="sgd",
@@ -38,7 +38,7 @@ _MNIH = Learning(
 PRESETS = {
     "fast": Preset(_FAST, replace(_LEARNING, epochs=20), "mnist_test"),
     "static": Preset(_FAST, _LEARNING, "mnist_test"),
-    "translated": Preset(replace(_WIDE, task="translated"), _LEARNING, "mnist_test"),
+    "translated": Preset(_WIDE, _LEARNING, "mnist_test"),
     "cluttered": Preset(replace(_WIDE, task="cluttered"), _LEARNING, "mnist_test"),
     "catch": Preset(
         replace(_FAST, task="catch", size=24, patch=6, scales=3, copies=8),

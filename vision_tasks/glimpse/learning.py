@@ -76,7 +76,8 @@ def picture_loss(looked: Any, labels: Tensor, options: GlimpseOptions) -> dict[s
     if options.reward == "right":
         rewards = (logits.detach().argmax(-1) == truth).float()
     else:
-        rewards = (-wrong.detach()).exp()
+        rewards = -wrong.detach()
+        rewards = rewards.exp() if options.reward == "likelihood" else rewards
     last = options.answers == "last"
     answers = wrong[..., -1].mean() if last else wrong.mean()
     returns = rewards[..., -1:].expand_as(rewards) if last else returns_to_go(rewards)

@@ -71,8 +71,9 @@ class GlimpseNetwork(nn.Module):
         """The core's state before the first glimpse, of so many rows."""
         if self.options.core == "relu":
             return (self.guess.weight.new_zeros(rows, self.options.hidden),)
-        state: State = self.backbone.initial_state(rows)
-        return state
+        weight = self.guess.weight
+        parts = 2 if self.options.core == "lstm" else 1
+        return (weight.new_zeros(1, rows, self.options.hidden),) * parts
 
     def vector_of(self, state: State) -> Tensor:
         """(rows, hidden), what answers and places are read from."""

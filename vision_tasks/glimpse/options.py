@@ -48,8 +48,8 @@ class GlimpseOptions:
     """length of the core's state"""
     answers: Literal["each", "last"] = "each"
     """whether an answer is given, and learnt, after each glimpse or after the last one only"""
-    reward: Literal["right", "likelihood"] = "right"
-    """of an answer: 1 where it is right; or the probability of the truth"""
+    reward: Literal["right", "likelihood", "log"] = "right"
+    """of an answer: 1 where it is right; or the truth's probability; or that one's logarithm"""
     baseline: Literal["learned", "copies"] = "copies"
     """what a return is compared with: a learnt guess; or also the other copies' returns"""
     reinforce: float = 1.0

@@ -27,6 +27,7 @@ class WholeReader(nn.Module):
         self.options = options
         budget = options.multiply_adds or of_glimpses(options, answers)
         size = options.size
+        widths: tuple[int, ...]
         self.below = nn.Sequential()
         if options.reader == "dense":
             width = dense_width(size, budget, answers)
