@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+from eightbit import cli_tasks
+from eightbit.cli import main
 from eightbit.datasets.atari_objects import class_names
 from eightbit.envs.options import Protocol, env_options
 from eightbit.errors import RunFolderError, TaskError, UsageError
@@ -144,3 +146,12 @@ def test_what_cannot_look_is_refused_in_one_sentence(detect, caption, tmp_path, 
     monkeypatch.setattr(watch, "window_is_possible", lambda: False)
     with pytest.raises(UsageError, match="games of the console"):
         watch_run(tmp_path, settings=WatchSettings(seen=str(detect)))
+
+
+def test_a_game_is_watched_though_the_onlookers_are_runs_of_tasks(monkeypatch):
+    asked = []
+    monkeypatch.setattr(cli_tasks, "is_task_run", lambda word: word in ("boxes", "words"))
+    monkeypatch.setattr(cli_tasks, "watch", lambda given: pytest.fail("taken for a task's run"))
+    monkeypatch.setattr(watch, "watch_run", lambda run, path, settings: asked.append(settings))
+    assert main(["watch", "pong", "--seen", "boxes", "--told=words"]) == 0
+    assert (asked[0].seen, asked[0].told) == ("boxes", "words")

@@ -24,7 +24,9 @@ GAMES = 20_000
 SCORED_GAMES = {"validation": 240, "test": 1200}
 SCORED_SEED = 1
 """Of the drawings that are scored: the same whatever the run's seed is."""
-_FIRST_SCORED = {"train": 0, "validation": 1 << 40, "test": 1 << 41}  # numbers of drawings, games
+# Numbers of the drawings and games that are scored; those of training are counted from 0.
+_FIRST_SCORED = {"train": 0, "validation": 1 << 29, "test": 1 << 30}
+_SEEDS = 1 << 29  # of games to train on
 
 
 @dataclass(frozen=True)
@@ -109,8 +111,8 @@ def _build_games(options: GlimpseOptions, seed: int) -> TaskData:
     }
 
     def batch(step: int, size: int) -> Batch:
-        numbers = (seed << 20) % _FIRST_SCORED["validation"] + step * size + np.arange(size)
-        return {"games": torch.from_numpy(numbers % _FIRST_SCORED["validation"])}
+        numbers = (seed << 20) + step * size + np.arange(size)
+        return {"games": torch.from_numpy(numbers % _SEEDS)}
 
     return TaskData(facts, GAMES, batch, splits)
 

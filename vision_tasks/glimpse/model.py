@@ -49,6 +49,8 @@ class GlimpseNetwork(nn.Module):
 
     Attributes:
         backbone: the core, a trunk of the registry.
+        path: (T - 1, 2), what is added to each later place before tanh; it begins as a circle, so
+            that glimpses differ before they have learnt to. None where `ring` is 0.
     """
 
     def __init__(self, options: GlimpseOptions, answers: int):
@@ -65,6 +67,9 @@ class GlimpseNetwork(nn.Module):
             self.backbone = create_backbone(options.core, (options.joint,), hidden=options.hidden)
         self.answer = nn.Linear(options.hidden, answers)
         self.locator = nn.Linear(options.hidden, 2) if options.where == "learned" else None
+        self.path = None
+        if options.where == "learned" and options.ring:
+            self.path = nn.Parameter(ring(options.looks - 1, options.ring))
         self.guess = nn.Linear(options.hidden, 1)
 
     def begin(self, rows: int) -> State:
@@ -96,11 +101,12 @@ class GlimpseNetwork(nn.Module):
         after: State = self.backbone(glimpse[:, None], state)[1]
         return after
 
-    def place_of(self, state: State | None, noise: Tensor) -> tuple[Tensor, Tensor]:
+    def place_of(self, state: State | None, noise: Tensor, index: int) -> tuple[Tensor, Tensor]:
         """Draws the next place.
 
         Args:
             state: before it; None before the first glimpse.
+            index: of the glimpse, from 0.
             noise: float (B, M, 2), standard normal.
 
         Returns:
@@ -118,7 +124,10 @@ class GlimpseNetwork(nn.Module):
         if how == "random":  # the normal distribution's function makes it even
             return torch.erf(noise * 0.5**0.5), nothing
         assert self.locator is not None and state is not None
-        mean = torch.tanh(self.locator(self.vector_of(state).detach()).float()).view_as(noise)
+        towards = self.locator(self.vector_of(state).detach()).float()
+        if self.path is not None:
+            towards = towards + self.path[index - 1]
+        mean = torch.tanh(towards).view_as(noise)
         return (mean + options.deviation * noise).detach(), mean
 
     def forward(
@@ -144,12 +153,18 @@ class GlimpseNetwork(nn.Module):
         found: list[tuple[Tensor, ...]] = []
         for index in range(looks):
             guess = self.guess(self.vector_of(state).detach()).view(count, copies)
-            drawn, mean = self.place_of(state if index else None, noise[:, :, index])
+            drawn, mean = self.place_of(state if index else None, noise[:, :, index], index)
             place = drawn.clamp(-1, 1)
             state = self.look(maps, place, state)
             found.append((self.vector_of(state).view(count, copies, -1), place, drawn, mean, guess))
         vectors, *rest = (torch.stack(parts, 2) for parts in zip(*found, strict=True))
         return Looked(self.answer(vectors), *rest)
+
+
+def ring(count: int, radius: float) -> Tensor:
+    """So many places evenly on a circle around the middle, before tanh: float (count, 2)."""
+    angles = torch.arange(count) * (2 * torch.pi / max(count, 1))
+    return torch.atanh(radius * torch.stack([angles.sin(), angles.cos()], 1))
 
 
 def glimpse_network(options: GlimpseOptions, facts: Mapping[str, Any]) -> GlimpseNetwork:

@@ -36,6 +36,8 @@ class GlimpseOptions:
     """places of the glimpses: learnt, at random (a control), or always in the middle"""
     first: Literal["random", "centre"] = "centre"
     """place of the first glimpse"""
+    ring: float = 0.4
+    """radius of the circle on which the later glimpses stand before they learn; 0 for none"""
     deviation: float = 0.15
     """standard deviation of a place around its mean; the picture's sides lie at -1 and 1"""
     what: int = 128
@@ -92,6 +94,8 @@ class GlimpseOptions:
                 raise UsageError(f"{name} is {getattr(self, name)}; it must not be below 0.")
         if self.deviation <= 0:
             raise UsageError(f"deviation is {self.deviation}; it must be above 0.")
+        if not 0 <= self.ring < 1:
+            raise UsageError(f"ring is {self.ring}; it must lie in [0, 1).")
         if not 0 <= self.validation < 1:
             raise UsageError(f"validation is {self.validation}; it must lie in [0, 1).")
         self._check_task()

@@ -74,7 +74,9 @@ class Player:
         maps = network.retina.prepare(screens.to(self.noise.device))
         before = network.vector_of(self.state).detach()
         guess = network.guess(before).view(count, copies)
-        drawn, mean = network.place_of(self.state if index else None, self.noise[:, :, index])
+        drawn, mean = network.place_of(
+            self.state if index else None, self.noise[:, :, index], index
+        )
         places = drawn.clamp(-1, 1).view(-1, 1, 2)  # every row has a screen of its own
         self.state = network.look(maps, places, self.state)
         logits = network.answer(network.vector_of(self.state)).float()
