@@ -98,8 +98,8 @@ def read_atari_scenes(seed: int) -> Mapping[str, Sequence[AtariScene]]:
             are the same for every seed.
 
     Returns:
-        frames by "train", "validation" and "test", game after game; kept in memory, 34 kB each,
-        and made once for a seed.
+        frames by "train", "validation" and "test", the games mixed, so that a part of a split, or
+        its shuffled frames, are of all games; kept in memory, 34 kB each, and made once for a seed.
 
     Raises:
         UsageError: the games' ROMs cannot be read.
@@ -115,6 +115,8 @@ def read_atari_scenes(seed: int) -> Mapping[str, Sequence[AtariScene]]:
                 if content not in seen:
                     seen.add(content)
                     splits[split].append(one)
+    for part in splits.values():
+        np.random.default_rng(SCORED_SEED).shuffle(part)
     return splits
 
 

@@ -27,8 +27,8 @@ COLOURS = _words(
 )
 ACTORS = _words(
     "dog man boy girl woman child person baby lady player cat horse bird skateboarder toddler "
-    "puppy skier biker climber surfer cyclist hiker snowboarder swimmer dancer rider runner kid bull "
-    "motorcyclist bicyclist rollerblader camel cow sheep goat bear "
+    "puppy skier biker climber surfer cyclist hiker snowboarder swimmer dancer rider runner "
+    "kid bull motorcyclist bicyclist rollerblader camel cow sheep goat bear "
     "elephant giraffe zebra duck"
 )
 """nouns that do something"""
@@ -37,9 +37,9 @@ GROUPS = _words("dogs men boys girls women children people kids players")
 THINGS = _words(
     "ball frisbee stick toy bone rope guitar bike bicycle hat cap helmet shirt jacket coat dress "
     "camera book bag balloon sign umbrella racket bat kite skateboard snowboard surfboard "
-    "leash flag cup phone microphone paddle sword bucket fish suit sweater vest uniform bikini wetsuit "
-    "sunglasses glasses jeans costume tie scarf backpack swimsuit sled boat kayak car truck horse "
-    "motorcycle wave hoop rail bench swing slide"
+    "leash flag cup phone microphone paddle sword bucket fish suit sweater vest uniform "
+    "bikini wetsuit sunglasses glasses jeans costume tie scarf backpack swimsuit sled boat "
+    "kayak car truck horse motorcycle wave hoop rail bench swing slide"
 )
 PLACES = _words(
     "beach park field street water snow grass pool river lake ocean sea mountain hill forest woods "

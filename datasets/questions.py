@@ -135,7 +135,7 @@ def _numbered(asked: Sequence[Sequence[tuple[str, str, str]]]) -> list[Question]
 
 def _sort_of_clevr(seed: int, size: int) -> PictureQuestions:
     seeds = {"train": seed, "validation": SCORED_SEED, "test": SCORED_SEED}
-    splits = {}
+    splits: dict[str, Asked] = {}
     for name, count in PICTURES.items():
         asked = [board_questions(board(name, seeds[name], i)) for i in range(count)]
         pictures = Made(partial(_board_picture, name, seeds[name], size), count)
@@ -159,7 +159,7 @@ def _scenes(seed: int, size: int) -> PictureQuestions:
     if size < SMALLEST_PICTURE:
         raise UsageError(f"scenes need pictures of at least {SMALLEST_PICTURE} pixels, not {size}.")
     seeds = {"train": seed, "validation": SCORED_SEED, "test": SCORED_SEED}
-    splits = {}
+    splits: dict[str, Asked] = {}
     for name, count in SCENES.items():
         asked = [_scene_asked(name, seeds[name], i) for i in range(count)]
         pictures = Made(partial(_scene_picture, name, seeds[name], size), count)

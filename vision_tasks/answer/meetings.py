@@ -113,7 +113,7 @@ class LookingTwice(nn.Module):
     """Attention with a second look that knows what the first one found.
 
     The question looks at the cells with several heads; then each cell meets the question and what
-    was found, through layers scaled and moved by both, and is attended to, and counted, anew. A
+    was found, through layers scaled and moved by both, and is attended to and counted anew. A
     relation of any cell to the object in question is so reached without all pairs of cells.
 
     Args:
@@ -127,6 +127,7 @@ class LookingTwice(nn.Module):
         super().__init__()
         width, hidden = options.width, options.hidden
         self.reader = QuestionReader(options)
+        self.places: Tensor
         self.register_buffer("places", coordinates(grid), persistent=False)
         self.cell = nn.Linear(cells + 2, width)
         self.norm = nn.LayerNorm(width)
@@ -136,7 +137,7 @@ class LookingTwice(nn.Module):
         self.look = nn.Linear(width, HEADS)
         self.value = nn.Linear(width, width)
         self.count = nn.Linear(width, width)
-        self.answer = _Answering(hidden + 3 * width, options, answers)
+        self.answer = _Answering(hidden + 4 * width, options, answers)
 
     def forward(self, seen: Seen, read: Read) -> tuple[Tensor, Tensor]:
         places = self.places.to(seen.cells.dtype).expand(len(seen.cells), -1, -1)
@@ -156,7 +157,9 @@ class LookingTwice(nn.Module):
         second = self.look(x).float().softmax(1).to(x.dtype)
         chosen = torch.einsum("nsh,nshd->nhd", second, self.value(x).view(split)).flatten(1)
         counted = torch.sigmoid(self.count(x) - 3).sum(1)  # little for a cell that holds nothing
-        logits = self.answer(torch.cat([question, found, chosen, counted], 1))
+        # The strongest of all cells is felt long before attention has learnt where to look.
+        strongest = x.amax(1)
+        logits = self.answer(torch.cat([question, found, chosen, counted, strongest], 1))
         return logits, second.float().mean(2)
 
 
@@ -174,6 +177,7 @@ class RelationNetwork(nn.Module):
         super().__init__()
         width = options.width
         self.reader = QuestionReader(options)
+        self.places: Tensor
         self.register_buffer("places", coordinates(grid), persistent=False)
         self.one = nn.Linear(cells + 2, width)
         self.other = nn.Linear(cells + 2, width, bias=False)

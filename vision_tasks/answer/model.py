@@ -34,6 +34,8 @@ class AnswerNetwork(nn.Module):
         backbone: the trunk.
         meeting: see `meetings`.
         grid: height and width of the trunk's last map.
+        detector: what teaches the trunk early which answers belong to a picture; None where
+            nothing does.
     """
 
     def __init__(self, options: AnswerOptions, words: Words, answers: Sequence[str]):
@@ -52,6 +54,9 @@ class AnswerNetwork(nn.Module):
         self.looks_at_cells = options.way in ("attention", "relation")
         vector, count = cast(int, self.backbone.out_features), len(self.answers)
         self.meeting = _meeting(options, vector, cells.shape[1], self.grid, count)
+        self.detector: nn.Linear | None = None
+        if options.detector_weight:
+            self.detector = nn.Linear(cells.shape[1], count)
         if self.looks_at_cells:  # the layers that make a vector of the map have nothing to do
             for weight in cast(nn.Module, self.backbone.hidden).parameters():
                 weight.requires_grad_(False)
@@ -81,9 +86,23 @@ class AnswerNetwork(nn.Module):
             logits float32 (N, M, A) of the M networks that are averaged, and weights (N, S) of the
             map's cells, none (S = 0) where the way is no attention.
         """
-        logits, weights = self.meeting(self.look(pictures), Read(ids, self.embed(ids), owners))
+        return self._meet(self.look(pictures), ids, owners)
+
+    def _meet(self, seen: Seen, ids: Tensor, owners: Tensor) -> tuple[Tensor, Tensor]:
+        logits, weights = self.meeting(seen, Read(ids, self.embed(ids), owners))
         logits = logits.float()
         return (logits if logits.ndim == 3 else logits[:, None]), weights
+
+    def _detector_loss(self, cells: Tensor, right: Tensor, owners: Tensor) -> Tensor:
+        """Cross entropy of which answers a picture's questions have, told by its strongest cells.
+
+        Cells are (B, S, C); right answers and their pictures int64 (N,).
+        """
+        assert self.detector is not None
+        scores = self.detector(cells.amax(1)).float()
+        there = torch.zeros_like(scores)
+        there[owners, right] = 1
+        return F.binary_cross_entropy_with_logits(scores, there)
 
     def probabilities(self, pictures: Tensor, ids: Tensor, owners: Tensor) -> Tensor:
         """Float32 (N, A), see `scores`."""
@@ -98,12 +117,14 @@ class AnswerNetwork(nn.Module):
             answers: int64 (B, Q); NO_ANSWER for what does not count.
 
         Returns:
-            "loss", the cross entropy, of several networks its sum; "accuracy" of this batch.
+            "loss", the weighted sum; "nll", the cross entropy, of several networks its sum;
+            "detector" where one is learnt; "accuracy" of this batch.
         """
         asked = answers != NO_ANSWER
         owners = torch.nonzero(asked)[:, 0]
         right = answers[asked]
-        logits, _ = self.scores(pictures, questions[asked], owners)
+        seen = self.look(pictures)
+        logits, _ = self._meet(seen, questions[asked], owners)
         smoothing = self.options.label_smoothing
         many = logits.shape[1]
         lost = F.cross_entropy(
@@ -111,7 +132,11 @@ class AnswerNetwork(nn.Module):
         )
         with torch.no_grad():
             hits = (logits.softmax(-1).mean(1).argmax(-1) == right).float().mean()
-        return {"loss": lost * many, "accuracy": hits}
+        found = {"loss": lost * many, "nll": lost.detach() * many, "accuracy": hits}
+        if self.detector is not None:
+            found["detector"] = self._detector_loss(seen.cells, right, owners)
+            found["loss"] = found["loss"] + self.options.detector_weight * found["detector"]
+        return found
 
 
 def _meeting(

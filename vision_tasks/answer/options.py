@@ -38,6 +38,9 @@ class AnswerOptions:
     """share of values before the answers, and of the classic networks' inputs, that is dropped"""
     label_smoothing: float = 0.0
     """share of the right answer's probability that is spread over all answers"""
+    detector_weight: float = 1.0
+    """factor on the loss of a detector of a picture's answers, whatever is asked, which teaches the
+    trunk early; 0 for none"""
     fewest: int = 1
     """answers with fewer occurrences in training are not learnt; where they are right, no answer
     is"""
@@ -61,6 +64,8 @@ class AnswerOptions:
                 raise UsageError(f"{name} is {getattr(self, name)}; it must be 1 or more.")
         if not 0 <= self.shift < self.size:
             raise UsageError(f"shift is {self.shift}; it lies in [0, {self.size}) pixels.")
+        if self.detector_weight < 0:
+            raise UsageError(f"detector_weight is {self.detector_weight}; it must not be below 0.")
         self.backbone_kwargs()
 
     def backbone_kwargs(self) -> dict[str, Any]:

@@ -81,7 +81,7 @@ def measure(model: nn.Module, data: TaskData, split: SplitName, control: Control
         "blind": _hits(questions, list(map(blind, questions))),
         "guess": _hits(questions, list(map(blind.guess, questions))),
     }
-    details = {
+    details: dict[str, Any] = {
         "way": network.options.way,
         "saw_pictures": not network.options.blind,
         "by_kind": by_kind(questions, hits),

@@ -71,6 +71,25 @@ class GlimpseNetwork(nn.Module):
         if options.where == "learned" and options.ring:
             self.path = nn.Parameter(ring(options.looks - 1, options.ring))
         self.guess = nn.Linear(options.hidden, 1)
+        self._initialise()
+
+    @torch.no_grad()
+    def _initialise(self) -> None:
+        """Weights that keep signals at their size, and a core that remembers before it learns.
+
+        He 2015 for what is rectified; the rectified core begins with the identity (Le 2015), the
+        LSTM with open forget gates.
+        """
+        for layer in (self.seen, self.standing, self.joint):
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+            nn.init.zeros_(layer.bias)
+        hidden = self.options.hidden
+        for name, weight in self.backbone.named_parameters():
+            if self.options.core == "relu" and weight.ndim == 2:
+                nn.init.normal_(weight[:, :-hidden], std=self.options.joint**-0.5)
+                weight[:, -hidden:] = torch.eye(hidden)
+            elif self.options.core == "lstm" and "bias_ih" in name:
+                weight[hidden : 2 * hidden] = 1.0
 
     def begin(self, rows: int) -> State:
         """The core's state before the first glimpse, of so many rows."""
