@@ -222,10 +222,12 @@ def test_seconds_of_easy_vqa_beat_both_controls():
     if root is None or not Path(root, "easy_vqa").is_dir():
         pytest.skip("set EIGHTBIT_DATA to the folder with easy_vqa")
     options = replace(
-        TINY, backbone_options='{"channels": [16, 24], "hidden": 0, "layer_norm": true}', width=48
+        TINY,
+        backbone_options='{"channels": [16, 24], "hidden": 0, "layer_norm": true}',
+        detector_weight=3.0,
     )
     data = build_data(options, "easy-vqa", 0)
-    model = fit(options, data, steps=350, rate=3e-3, batch=8)
+    model = fit(options, data, steps=450, rate=3e-3, batch=8)
     found = {control: scored(model, data, control) for control in ("none", "trivial", "shuffled")}
     assert found["none"] > found["trivial"] + 0.01
     assert found["none"] > found["shuffled"] + 0.01
