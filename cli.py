@@ -278,7 +278,8 @@ def _evaluate(given: list[str]) -> int:
 
 def _watch(given: list[str]) -> int:
     """Lets a run play, into a video or a window."""
-    if any(cli_tasks.is_task_run(word) for word in given):
+    onlookers = peek(given, "seen", "told").values()  # runs of tasks that look at a game
+    if any(cli_tasks.is_task_run(word) for word in given if word not in onlookers):
         return cli_tasks.watch(given)
     from .evaluate.watch import WatchSettings, watch_run
 

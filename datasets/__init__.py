@@ -1,9 +1,10 @@
 """Readers of data sets: where each comes from, and one module for each kind.
 
-`labelled` reads pictures with a class, `boxes` pictures with boxes, `collections` pictures alone,
-`texts` text, `parallel_texts` text in two languages, `strokes` handwriting as movements of a pen,
-`speech` recordings with what is said in them; `sounds` and `films` read single files;
-`download` finds a set in a local folder, the cache, or at its own address.
+`labelled` reads pictures with a class, `boxes` pictures with boxes, `captions` pictures with
+sentences, `questions` pictures with questions, `collections` pictures alone, `texts` text,
+`parallel_texts` text in two languages, `strokes` handwriting as movements of a pen, `speech`
+recordings with what is said in them; `sounds` and `films` read single files; `scenes` draws
+pictures; `download` finds a set in a local folder, the cache, or at its own address.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ Kind = Literal[
     "labelled pictures",
     "boxed pictures",
     "pictures",
+    "pictures with sentences",
+    "pictures with questions",
     "text",
     "parallel text",
     "pen strokes",
@@ -52,6 +55,7 @@ class DataSet:
         licence: terms of use, as its publisher states them.
         origin: the publication that it comes from.
         files: what a download fetches.
+        generated: whether it is made when it is used; then it has no files.
     """
 
     name: str
@@ -60,6 +64,7 @@ class DataSet:
     licence: str
     origin: str
     files: tuple[RemoteFile, ...]
+    generated: bool = False
 
 
 DATASETS: Registry[DataSet] = Registry("data set", "eightbit list data")
@@ -315,5 +320,85 @@ _add(
                 tried=False,
             ),
         ),
+    )
+)
+
+_add(
+    DataSet(
+        name="scenes",
+        kind="pictures with sentences",
+        description="coloured shapes that stand left of, right of, above and below each other",
+        licence="MIT",
+        origin="drawn by eightbit.datasets.scenes, no picture twice",
+        files=(),
+        generated=True,
+    )
+)
+_FLICKR8K = "Hodosh, Young and Hockenmaier, Framing Image Description as a Ranking Task, 2013"
+_add(
+    DataSet(
+        name="flickr8k-900",
+        kind="pictures with sentences",
+        description="900 photographs of Flickr8k with five sentences each",
+        licence="research and education",
+        origin=_FLICKR8K,
+        files=(),
+    )
+)
+_add(
+    DataSet(
+        name="flickr8k",
+        kind="pictures with sentences",
+        description="8,000 photographs with five sentences each, in an official split",
+        licence="research and education",
+        origin=_FLICKR8K,
+        files=(
+            RemoteFile(
+                url="https://github.com/jbrownlee/Datasets/releases/download/Flickr8k/"
+                "Flickr8k_Dataset.zip",
+                file_name="Flickr8k_Dataset.zip",
+                checksum=None,
+                tried=False,
+            ),
+            RemoteFile(
+                url="https://github.com/jbrownlee/Datasets/releases/download/Flickr8k/"
+                "Flickr8k_text.zip",
+                file_name="Flickr8k_text.zip",
+                checksum=None,
+                tried=False,
+            ),
+        ),
+    )
+)
+_add(
+    DataSet(
+        name="easy-vqa",
+        kind="pictures with questions",
+        description="5,000 pictures of one shape of 64 x 64 and 48,248 questions with 13 answers",
+        licence="MIT",
+        origin="Zhou, easy-VQA, GitHub, 2019",
+        files=(),
+    )
+)
+_add(
+    DataSet(
+        name="sort-of-clevr",
+        kind="pictures with questions",
+        description="six squares and circles of 75 x 75, 10 relational and 10 other questions each",
+        licence="MIT",
+        origin="drawn by eightbit.datasets.questions, at the settings of Santoro and others, 2017",
+        files=(),
+        generated=True,
+    )
+)
+_add(
+    DataSet(
+        name="atari-scenes",
+        kind="boxed pictures",
+        description="frames of Atari games with boxes, sentences and questions",
+        licence="MIT",
+        origin="drawn by eightbit.datasets.atari_scenes, from random play on the console",
+        files=(),
+        generated=True,
     )
 )

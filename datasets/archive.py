@@ -18,6 +18,7 @@ from ..errors import DataError
 
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz")
 _TEXT_SUFFIXES = (".txt", ".md", ".html", ".pdf")
+_TABLE_SUFFIXES = (".csv", ".json", ".token")
 
 
 def is_archive(path: Path) -> bool:
@@ -30,7 +31,8 @@ class Archive:
 
     Hidden files, `__MACOSX` and names that would leave the root are passed over. A folder that
     holds archives beside nothing but text, as a download leaves it, counts as one whose folders are
-    those archives, called like them without their endings.
+    those archives, called like them without their endings; tables beside them (.csv, .json, .token)
+    count too.
 
     Attributes:
         path: what was opened.
@@ -72,10 +74,11 @@ class Archive:
         archive = Archive(path, [("", _Folder(path))])
         packed = [name for name in archive.names if "/" not in name and is_archive(Path(name))]
         others = [name for name in archive.names if name not in packed]
-        if packed and all(name.lower().endswith(_TEXT_SUFFIXES) for name in others):
-            archive = Archive(
-                path, [(_stem(name) + "/", _open_file(path / name)) for name in packed]
-            )
+        tables = [name for name in others if name.lower().endswith(_TABLE_SUFFIXES)]
+        texts = [name for name in others if name.lower().endswith(_TEXT_SUFFIXES)]
+        if packed and len(tables) + len(texts) == len(others):
+            mounted = [(_stem(name) + "/", _open_file(path / name)) for name in packed]
+            archive = Archive(path, [("", _Folder(path)), *mounted] if tables else mounted)
         return _not_empty(archive)
 
     def __enter__(self) -> Archive:

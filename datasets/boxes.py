@@ -76,14 +76,19 @@ def read_boxes(data: str, seed: int) -> BoxedPictures:
     become edges from 0.
 
     Args:
-        data: a registered name, a folder, or an archive.
-        seed: of the split, where one is drawn.
+        data: a registered name, a folder, or an archive; "atari-scenes" is generated, see
+            `atari_scenes`.
+        seed: of the split, where one is drawn, or of what is generated to learn from.
 
     Raises:
         DataError: missing or damaged files, an unknown layout or class, no boxes to learn from, a
             class in the test that training never saw.
         UnknownNameError: `data` is neither a path nor a known name.
     """
+    if data == "atari-scenes":
+        from .atari_scenes import atari_boxes
+
+        return atari_boxes(seed)
     path = resolve(data)
     archive = Archive.open(path)
     layout = find_boxes(archive)

@@ -17,7 +17,7 @@ from ..errors import DataError, UsageError
 from . import DATASETS, Kind, RemoteFile
 
 Say = Callable[[str], None]
-Place = Literal["local folder", "cache", "download", "missing"]
+Place = Literal["local folder", "cache", "download", "generated", "missing"]
 
 
 def say_on_stderr(line: str) -> None:
@@ -32,10 +32,15 @@ def cache_folder() -> Path:
 
 
 def local_folder(name: str) -> Path | None:
-    """The data set's folder below $EIGHTBIT_DATA; None where there is none."""
+    """The data set's folder below $EIGHTBIT_DATA; None where there is none.
+
+    A hyphen of the name may be a low line in the folder's.
+    """
     root = os.environ.get("EIGHTBIT_DATA")
-    folder = Path(root) / name if root else None
-    return folder if folder is not None and folder.is_dir() else None
+    if not root:
+        return None
+    folders = (Path(root) / spelled for spelled in (name, name.replace("-", "_")))
+    return next((folder for folder in folders if folder.is_dir()), None)
 
 
 def locate(name: str, say: Say = say_on_stderr) -> Path:
@@ -47,10 +52,15 @@ def locate(name: str, say: Say = say_on_stderr) -> Path:
 
     Raises:
         UnknownNameError: the name is not known; the message lists the nearest ones.
-        DataError: it could not be downloaded, in one sentence; nothing half-done is left.
+        DataError: it could not be downloaded, in one sentence; nothing half-done is left. Or it
+            has no files because it is generated.
         UsageError: pooch, which downloads, is not installed.
     """
     data_set = DATASETS[name]
+    if data_set.generated:
+        raise DataError(
+            f"{name} has no files, it is generated for some tasks; name other data for this one."
+        )
     local = local_folder(name)
     if local is not None:
         return local
@@ -88,7 +98,8 @@ class Described:
     Attributes:
         name, kind, description, licence: of the data set.
         place: where it would be taken from.
-        address: that folder, or the address of its first file, or where it should be put.
+        address: that folder, or the address of its first file, or where it should be put; of what
+            is generated, by which rules.
     """
 
     name: str
@@ -106,7 +117,9 @@ def describe_datasets() -> list[Described]:
         known = DATASETS[name]
         local, cached = local_folder(name), cache_folder() / name
         place: Place
-        if local is not None:
+        if known.generated:
+            place, address = "generated", known.origin
+        elif local is not None:
             place, address = "local folder", str(local)
         elif not known.files:
             place, address = "missing", f"$EIGHTBIT_DATA/{name}"

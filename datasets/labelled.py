@@ -122,7 +122,7 @@ def read_labelled(
     path = resolve(data)
     with Archive.open(path) as archive:
         classes, parts, split = labelled_parts(archive, seed)
-        _check_memory(sum(len(part.names) for part in parts.values()), size)
+        check_memory(sum(len(part.names) for part in parts.values()), size)
         sets = _decoded(parts, size, progress)
     counts = {name: len(part.names) for name, part in parts.items()}
     facts = {**source_facts(data, path), "split": split, "counts": counts}
@@ -324,7 +324,8 @@ def _idx_array(archive: Archive, name: str, axes: int) -> np.ndarray:
 # ------------------------------------------------------------------------------------- decoding
 
 
-def _check_memory(count: int, size: int) -> None:
+def check_memory(count: int, size: int) -> None:
+    """Raises MemoryBudgetError where so many pictures uint8 (3, size, size) do not fit."""
     needed = count * 3 * size * size
     free = psutil.virtual_memory().available
     if needed > 0.9 * free:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import gymnasium
 import numpy as np
 
+from ..agents.device import choose_device
 from ..envs.games import game_facts
 from ..envs.options import EnvOptions
 from ..envs.sound import SoundChip
@@ -23,6 +24,9 @@ from .player import Player, load_player
 from .saliency import Saliency, saliency_map
 from .video import VideoWriter, enlarge, make_even, write_gif
 from .window import Window, window_is_possible
+
+if TYPE_CHECKING:
+    from .telling import Onlooker
 
 _DEFAULT_RATE = 30  # of environments that do not tell theirs
 _PAL_RATE = 50
@@ -52,6 +56,10 @@ class WatchSettings:
     """where the network computes"""
     window: bool | None = None
     """show a window; by default where there is a display and no output file is named"""
+    seen: str | None = field(default=None, metadata={"metavar": "RUN"})
+    """draw the boxes that this run of detect sees in the game"""
+    told: str | None = field(default=None, metadata={"metavar": "RUN"})
+    """write below the game what this run of caption says of it"""
 
     def __post_init__(self) -> None:
         if self.episodes < 1 or (self.max_frames is not None and self.max_frames < 1):
@@ -152,11 +160,13 @@ def perform(
     epsilon: float,
     overlay: Overlay | None,
     sound_sink: Callable[[np.ndarray], None] | None = None,
+    onlooker: Onlooker | None = None,
 ) -> Iterator[np.ndarray]:
     """Plays and yields every frame as it is to be shown, one at a time.
 
     The yielded array is drawn over by the next one. The score changes on the last frame of the
-    step that earned it. A step's sound goes to `sound_sink` before its frames.
+    step that earned it. A step's sound goes to `sound_sink` before its frames. An `onlooker`
+    looks at the first frame of each step.
     """
     generator = np.random.default_rng(settings.seed)
     factors = pixel_factors(*stage.screen, atari=stage.atari)
@@ -178,9 +188,16 @@ def perform(
                 points = score if index == len(frames) - 1 else before
                 now = replace(moment, score=points, frame=frame_number)
                 if overlay is None:
-                    yield make_even(enlarge(frame, factors))
+                    picture = make_even(enlarge(frame, factors))
                 else:
-                    yield overlay.compose(frame, now)
+                    picture = overlay.compose(frame, now)
+                if onlooker is not None:
+                    if index == 0:
+                        onlooker.look(frame)
+                    height, width = frame.shape[:2]
+                    screen = picture[: height * factors[1], : width * factors[0]]
+                    onlooker.draw(screen, (height, width))
+                yield picture
                 if shown == settings.max_frames:
                     return
             if over:
@@ -287,6 +304,7 @@ def _performance(
     player: Player, stage: Stage, settings: WatchSettings
 ) -> tuple[Callable[[_SoundSink], Iterator[np.ndarray]], tuple[int, int]]:
     """What gives the frames, told where their sound goes, and their (width, height)."""
+    onlooker = _onlooker(player, stage, settings)
     epsilon = settings.epsilon
     if epsilon is None:
         epsilon = default_epsilon(player.game, player.protocol)
@@ -309,9 +327,23 @@ def _performance(
             epsilon=epsilon,
             overlay=overlay,
             sound_sink=sound_sink,
+            onlooker=onlooker,
         )
 
     return play, size
+
+
+def _onlooker(player: Player, stage: Stage, settings: WatchSettings) -> Onlooker | None:
+    if settings.seen is None and settings.told is None:
+        return None
+    if not stage.atari:
+        raise UsageError(
+            f"--seen and --told look at games of the console, and {player.game} is none; leave "
+            "them out."
+        )
+    from .telling import Onlooker  # loads the tasks
+
+    return Onlooker(settings.seen, settings.told, choose_device(settings.device))
 
 
 def _new_video(player: Player) -> Path:

@@ -188,6 +188,9 @@ def test_a_set_is_taken_from_the_local_folder_then_the_cache_then_the_web(
     (tmp_path / "own" / "tiny").mkdir(parents=True)
     monkeypatch.setenv("EIGHTBIT_DATA", str(tmp_path / "own"))
     assert locate("tiny") == tmp_path / "own" / "tiny" and place() == "local folder"
+    monkeypatch.setitem(DATASETS._things, "tiny-one", tiny)
+    (tmp_path / "own" / "tiny_one").mkdir()
+    assert locate("tiny-one") == tmp_path / "own" / "tiny_one", "a low line may be a hyphen"
 
 
 def test_a_path_comes_before_a_name_and_unknown_words_get_help(
@@ -216,6 +219,11 @@ def test_every_known_set_is_described(cache: Path) -> None:
     for line in lines:
         known = DATASETS[line.name]
         assert known.licence and known.origin
+        if known.generated:
+            assert line.place == "generated" and line.address == known.origin and not known.files
+            with pytest.raises(DataError, match=f"{line.name} has no files, it is generated"):
+                locate(line.name)
+            continue
         if not known.files:
             assert line.place == "missing" and line.address == f"$EIGHTBIT_DATA/{line.name}"
             with pytest.raises(DataError, match=f"{line.name} has no address .* EIGHTBIT_DATA"):

@@ -1,0 +1,423 @@
+"""Frames of Atari games with the boxes of what is in them, and sentences and questions about it.
+
+The console tells which of its video chip's objects covers which pixel, and `atari_objects` names
+them, so that every frame comes with its truth. Games are played at random, some of them beside
+that by a simple rule. No seed of a game serves two splits, and no picture comes twice.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from functools import cached_property, lru_cache, partial
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+
+from ..envs.console.cartridges import rgb_palette
+from ..envs.object_frames import ObjectFrames, object_actions, play_objects
+from .atari_objects import (
+    ATARI_OBJECTS,
+    HEIGHT,
+    WIDTH,
+    AtariObject,
+    Chase,
+    class_names,
+    find_objects,
+    game_objects,
+)
+from .boxes import BoxedPicture, BoxedPictures
+from .captions import CaptionedPicture, Captions
+
+ATARI_SCENES = "atari-scenes"
+FRAMES: Mapping[str, int] = {"train": 400, "validation": 50, "test": 100}
+"""how many frames of a game each split is made from; frames without objects and pictures that
+were there before are left out of it"""
+SCORED_SEED = 0
+"""of validation and test, which are the same in every run"""
+RELATIONS = ("left of", "right of", "above", "below")
+
+Kind = Literal["object", "number", "colour", "location"]
+AtariQuestion = tuple[str, str, Kind]
+"""(question, answer, kind)"""
+
+_SPLITS = tuple(FRAMES)
+_ROWS = 10  # games that are played side by side
+_SKILLS = (0.0, 0.4, 0.8, 0.95)  # share of the steps that follow the rule, by row
+_HELD = 12  # frames that a random action is held for
+_REACTION = 4  # the same where a rule follows an object
+_FEWEST, _MOST = 24, 84  # frames between two that are kept
+_CHANGE = 0.5  # share of the steps on which random play takes another action
+
+
+@dataclass(frozen=True)
+class AtariScene:
+    """One frame and the truth about it.
+
+    Attributes:
+        name: unique in the data set.
+        game: canonical name.
+        screen: uint8 (210, 160), the console's colour numbers.
+        objects: at least one, in the order of `find_objects`.
+    """
+
+    name: str
+    game: str
+    screen: np.ndarray
+    objects: tuple[AtariObject, ...]
+
+    @property
+    def picture(self) -> np.ndarray:
+        """RGB uint8 (210, 160, 3), made at each call."""
+        return rgb_palette(60)[self.screen]
+
+    @cached_property
+    def sentence(self) -> str:
+        """See `describe`."""
+        return describe(self.objects)
+
+    @cached_property
+    def questions(self) -> tuple[AtariQuestion, ...]:
+        """See `ask`."""
+        return tuple(ask(self.game, self.objects))
+
+
+# ------------------------------------------------------------------------------------ frames
+
+
+@lru_cache(maxsize=2)
+def read_atari_scenes(seed: int) -> Mapping[str, Sequence[AtariScene]]:
+    """Plays all games of the table and keeps frames.
+
+    Args:
+        seed: of the games that are played to learn from, not below 0; those of validation and test
+            are the same for every seed.
+
+    Returns:
+        frames by "train", "validation" and "test", the games mixed, so that a part of a split, or
+        its shuffled frames, are of all games; kept in memory, 34 kB each, and made once for a seed.
+
+    Raises:
+        UsageError: the games' ROMs cannot be read.
+    """
+    splits: dict[str, list[AtariScene]] = {split: [] for split in _SPLITS}
+    seen: set[bytes] = set()
+    # Test comes first: what training shares with it is left out of training.
+    for split in reversed(_SPLITS):
+        first = first_seed(split, seed)
+        for game in ATARI_OBJECTS:
+            for one in played(game, first, FRAMES[split]):
+                content = one.screen.tobytes()
+                if content not in seen:
+                    seen.add(content)
+                    splits[split].append(one)
+    for part in splits.values():
+        np.random.default_rng(SCORED_SEED).shuffle(part)
+    return splits
+
+
+def first_seed(split: str, seed: int) -> int:
+    """The lowest of the games' seeds: those of two splits, or of two seeds, never meet."""
+    if split == "train":
+        return (seed + 1) * 1000
+    return SCORED_SEED + (100 if split == "validation" else 0)
+
+
+def played(game: str, first: int, count: int) -> Iterator[AtariScene]:
+    """Frames of ten games that are played side by side, a pure function of the arguments.
+
+    Args:
+        game: one of ATARI_OBJECTS.
+        first: seed of the first of the games; the others have the next ones.
+        count: how many frames are looked at; those without an object are left out.
+
+    Raises:
+        UnknownNameError: the table has no such game.
+        UsageError: the game's ROM cannot be read.
+    """
+    chase = game_objects(game).chase
+    skip = _HELD if chase is None else _REACTION
+    names = object_actions(game)
+    rng = np.random.default_rng([first, *game.encode()])
+    skills = np.resize(_SKILLS, _ROWS)
+    held = rng.integers(len(names), size=_ROWS)
+
+    def act(now: ObjectFrames) -> np.ndarray:
+        fresh = rng.integers(len(names), size=_ROWS)
+        held[:] = np.where(rng.random(_ROWS) < _CHANGE, fresh, held)
+        actions = held.copy()
+        if chase is not None:
+            for row in np.flatnonzero(rng.random(_ROWS) < skills).tolist():
+                objects = find_objects(game, now.screens[row], now.planes[row])
+                actions[row] = _chasing(chase, objects, names, int(held[row]))
+        return actions
+
+    wait = rng.integers(_FEWEST // skip, _MOST // skip + 1, size=_ROWS)
+    looked = 0
+    with closing(play_objects(game, _ROWS, first, skip, act)) as games:
+        next(games)  # how a game begins is the same for all
+        for now in games:
+            wait -= 1
+            for row in np.flatnonzero(wait == 0).tolist():
+                screen = now.screens[row].copy()
+                objects = find_objects(game, screen, now.planes[row])
+                if objects:
+                    yield AtariScene(f"{game}-{first + row}-{looked:04d}", game, screen, objects)
+                looked += 1
+                if looked == count:
+                    return
+                wait[row] = rng.integers(_FEWEST // skip, _MOST // skip + 1)
+
+
+def _chasing(
+    chase: Chase, objects: Sequence[AtariObject], names: Sequence[str], otherwise: int
+) -> int:
+    """The action that brings the mover level with the target."""
+    where = {one.name: one.centre[chase.axis] for one in reversed(objects)}
+    if chase.mover not in where or chase.target not in where:
+        return otherwise
+    apart = where[chase.target] - where[chase.mover]
+    if abs(apart) < 0.01:
+        return names.index("NOOP")
+    return names.index(chase.more if apart > 0 else chase.less)
+
+
+# --------------------------------------------------------------------------------- sentences
+
+
+def relation(first: AtariObject, second: AtariObject) -> str:
+    """Where the first is, seen from the second: one of RELATIONS.
+
+    Distances across count as shares of the frame's width, those down of its height.
+    """
+    (x1, y1), (x2, y2) = first.centre, second.centre
+    if abs(x2 - x1) >= abs(y2 - y1):
+        return "left of" if x2 > x1 else "right of"
+    return "above" if y2 > y1 else "below"
+
+
+def describe(objects: Sequence[AtariObject]) -> str:
+    """One sentence by a rule: "the ball is left of the green paddle".
+
+    It tells where the first object is, seen from the nearest one of each other noun, in their
+    order; "the" is said of what there is once. Objects of the first one's own name are passed
+    over; where there are no others it says that there is one.
+
+    Args:
+        objects: at least one, as `find_objects` gives them.
+    """
+    first, counts = objects[0], Counter(one.name for one in objects)
+
+    def called(one: AtariObject) -> str:
+        if counts[one.name] == 1:
+            return f"the {one.name}"
+        return f"{'an' if one.name[0] in 'aeiou' else 'a'} {one.name}"
+
+    clauses = [f"{relation(first, one)} {called(one)}" for one in _told(objects)]
+    if not clauses:
+        return f"there is {called(first)}"
+    return f"{called(first)} is " + " and ".join(clauses)
+
+
+def _told(objects: Sequence[AtariObject]) -> list[AtariObject]:
+    """The nearest to the first one, of each noun."""
+    first, *rest = objects
+    others = [one for one in rest if one.name != first.name]
+    return [nearest(first, ones) for ones in _by_noun(others).values()]
+
+
+def _by_noun(objects: Sequence[AtariObject]) -> dict[str, list[AtariObject]]:
+    found: dict[str, list[AtariObject]] = {}
+    for one in objects:
+        found.setdefault(one.noun, []).append(one)
+    return found
+
+
+def nearest(first: AtariObject, others: Sequence[AtariObject]) -> AtariObject:
+    """The one whose centre is nearest, distances as `relation` counts them; the first of equals."""
+    x, y = first.centre
+    return min(others, key=lambda one: (one.centre[0] - x) ** 2 + (one.centre[1] - y) ** 2)
+
+
+_ARTICLE = "(?:the|an?)"
+_THING = f"{_ARTICLE} (?:{'|'.join(sorted(class_names(), key=len, reverse=True))})"
+_CLAUSE = f"(?:{'|'.join(RELATIONS)}) {_THING}"
+_SENTENCE = re.compile(f"there is {_THING}|{_THING} is {_CLAUSE}(?: and {_CLAUSE})*")
+
+
+def true_of(sentence: str, objects: Sequence[AtariObject]) -> bool:
+    """Whether a sentence holds of a frame, whichever of its true sentences it is.
+
+    Any object may be the one that is told of. Articles say nothing. What the grammar of `describe`
+    does not make is false.
+    """
+    if _SENTENCE.fullmatch(sentence) is None:
+        return False
+    if sentence.startswith("there is "):
+        return any(one.name == _bare(sentence.removeprefix("there is ")) for one in objects)
+    subject, told = sentence.split(" is ")
+    clauses = []
+    for clause in told.split(" and "):
+        kind = next(one for one in RELATIONS if clause.startswith(one))
+        clauses.append((kind, _bare(clause[len(kind) + 1 :])))
+    for first in objects:
+        if first.name == _bare(subject):
+            others = {(relation(first, one), one.name) for one in objects if one is not first}
+            if others.issuperset(clauses):
+                return True
+    return False
+
+
+def _bare(thing: str) -> str:
+    return thing.partition(" ")[2]
+
+
+# --------------------------------------------------------------------------------- questions
+
+
+def ask(game: str, objects: Sequence[AtariObject]) -> list[AtariQuestion]:
+    """Questions of a frame whose answer is beyond doubt.
+
+    Args:
+        game: one of ATARI_OBJECTS.
+        objects: as `find_objects` gives them.
+
+    Returns:
+        which game it is and what is nearest to something (an object's name); how many there are of
+        what comes in numbers (in digits, also 0); where something is, seen from something else
+        (left, right, above or below); which colour the outermost of several things has.
+    """
+    found: list[AtariQuestion] = [("what game is this", game.replace("_", " "), "object")]
+    for noun in dict.fromkeys(rule.noun for rule in game_objects(game).rules if rule.many):
+        number = sum(one.noun == noun for one in objects)
+        found.append((f"how many {noun}s are there", str(number), "number"))
+    found += _places(objects)
+    found += _colours(objects)
+    return found
+
+
+def _places(objects: Sequence[AtariObject]) -> Iterator[AtariQuestion]:
+    """About the first object and those that its sentence tells of, as far as there is one each."""
+    counts = Counter(one.name for one in objects)
+    if not objects or counts[objects[0].name] > 1:
+        return
+    first, *others = objects
+    for other in _told(objects):
+        if counts[other.name] == 1:
+            for one, seen_from in ((first, other), (other, first)):
+                where = relation(one, seen_from).removesuffix(" of")
+                yield f"where is the {one.name} seen from the {seen_from.name}", where, "location"
+    if others:
+        yield f"what is nearest to the {first.name}", nearest(first, others).name, "object"
+
+
+def _colours(objects: Sequence[AtariObject]) -> Iterator[AtariQuestion]:
+    for noun, ones in _by_noun(objects).items():
+        if len(ones) < 2 or not any(one.colour for one in ones):
+            continue
+        for word, axis, sign in (
+            ("leftmost", 0, 1),
+            ("rightmost", 0, -1),
+            ("highest", 1, 1),
+            ("lowest", 1, -1),
+        ):
+            places = sorted(sign * one.centre[axis] for one in ones)
+            outermost = min(ones, key=lambda one: sign * one.centre[axis])
+            if outermost.colour and places[1] - places[0] > 0.01:
+                yield f"what colour is the {word} {noun}", outermost.colour, "colour"
+
+
+# ------------------------------------------------------------------------------ for the tasks
+
+
+def atari_facts(seed: int) -> dict[str, Any]:
+    """JSON values that each task's data tell: source, licence, split, counts of frames."""
+    return {
+        "source": "played on the console: frames of games, objects named by a table",
+        "licence": "MIT",
+        "games": list(ATARI_OBJECTS),
+        "split": f"by the games' seeds: validation and test are played with seed {SCORED_SEED}, "
+        f"training with seed {seed}; no picture twice",
+        "counts": {name: len(part) for name, part in read_atari_scenes(seed).items()},
+    }
+
+
+def atari_boxes(seed: int) -> BoxedPictures:
+    """The frames for detection; see `boxes.read_boxes`."""
+    classes = class_names()
+    splits = read_atari_scenes(seed)
+    parts = {name: [_boxed(one, classes) for one in part] for name, part in splits.items()}
+    boxes = {
+        name: dict.fromkeys(classes, 0)
+        | Counter(thing.name for one in part for thing in one.objects)
+        for name, part in splits.items()
+    }
+    facts = {**atari_facts(seed), "layout": "generated", "boxes": boxes}
+    return BoxedPictures(classes, parts["train"], parts["validation"], parts["test"], facts)
+
+
+def _boxed(one: AtariScene, classes: Sequence[str]) -> BoxedPicture:
+    return BoxedPicture(
+        name=one.name,
+        read=lambda: one.picture,
+        width=WIDTH,
+        height=HEIGHT,
+        boxes=np.array([thing.box for thing in one.objects], np.float32),
+        labels=np.array([classes.index(thing.name) for thing in one.objects], np.int64),
+        difficult=np.zeros(len(one.objects), bool),
+    )
+
+
+def atari_captions(seed: int, size: int) -> Captions:
+    """The frames with their sentences; see `captions.read_captions`.
+
+    Args:
+        seed: as in `read_atari_scenes`.
+        size: S; a frame is squeezed into (S, S, 3) as a whole.
+    """
+    splits = {
+        name: [
+            CaptionedPicture(one.name, partial(_squeezed, one, size), (one.sentence,))
+            for one in part
+        ]
+        for name, part in read_atari_scenes(seed).items()
+    }
+    facts = atari_facts(seed)
+    return Captions({**facts, "sentences": dict(facts["counts"])}, splits)
+
+
+def squeezed(picture: np.ndarray, size: int) -> np.ndarray:
+    """A whole frame, RGB uint8 (H, W, 3), as uint8 (S, S, 3)."""
+    return np.asarray(cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA))
+
+
+def _squeezed(one: AtariScene, size: int) -> np.ndarray:
+    return squeezed(one.picture, size)
+
+
+@dataclass(frozen=True)
+class AskedFrames:
+    """Frames of a split with their questions.
+
+    Attributes:
+        scenes: the frames; `squeezed` brings their pictures to a size.
+        questions: (number of the frame, question, answer, kind).
+    """
+
+    scenes: Sequence[AtariScene]
+    questions: Sequence[tuple[int, str, str, Kind]]
+
+
+def atari_questions(seed: int) -> Mapping[str, AskedFrames]:
+    """All questions of all frames, by split."""
+    return {
+        name: AskedFrames(
+            part,
+            [(number, *asked) for number, one in enumerate(part) for asked in one.questions],
+        )
+        for name, part in read_atari_scenes(seed).items()
+    }

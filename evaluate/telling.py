@@ -1,0 +1,77 @@
+"""What trained tasks see in a game: boxes of `detect` and sentences of `caption`, drawn live."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ..datasets.atari_scenes import squeezed
+from ..tasks import Trained
+from ..train.task_models import trained_for
+from ..vision_tasks.caption.model import as_network
+from ..vision_tasks.caption.search import Beam
+from ..vision_tasks.caption.use import tell
+from ..vision_tasks.detect.boxes import Detections
+from ..vision_tasks.detect.drawing import draw_detections
+from ..vision_tasks.detect.model import detect_pictures
+from .drawing import Colour, draw_text, fill, text_width
+
+_LEAST_SCORE = 0.3
+_LETTERS = 18  # pixels
+_BAR: Colour = (18, 20, 28)
+_INK: Colour = (236, 238, 244)
+
+
+class Onlooker:
+    """Networks that look at a game and say what they see.
+
+    Args:
+        seen: run folder of `detect`, or its model file; None for no boxes.
+        told: run folder of `caption`, or its model file; None for no sentence.
+        device: where the networks compute.
+
+    Raises:
+        RunFolderError, TaskError: a run is missing, holds no model, or is of another task.
+    """
+
+    def __init__(self, seen: str | Path | None, told: str | Path | None, device: torch.device):
+        self._seen = trained_for("detect", seen, device) if seen is not None else None
+        self._told = trained_for("caption", told, device) if told is not None else None
+        self._found: Detections | None = None
+        self._sentence = ""
+
+    def look(self, frame: np.ndarray) -> None:
+        """Takes in a frame of the game, RGB uint8 (H, W, 3)."""
+        if self._seen is not None:
+            (self._found,) = detect_pictures(self._seen.model, [frame], _LEAST_SCORE)
+        if self._told is not None:
+            self._sentence = sentence_of(self._told, frame)
+
+    def draw(self, canvas: np.ndarray, frame_size: tuple[int, int]) -> None:
+        """Draws what was seen last, in place.
+
+        Args:
+            canvas: RGB uint8, the enlarged frame and nothing else.
+            frame_size: (height, width) of the frame that `look` got.
+        """
+        height, width = canvas.shape[:2]
+        if self._found is not None and self._seen is not None:
+            scale = torch.tensor([width / frame_size[1], height / frame_size[0]]).repeat(2)
+            larger = Detections(self._found.boxes * scale, self._found.scores, self._found.labels)
+            canvas[:] = draw_detections(canvas, larger, self._seen.facts["classes"])
+        if self._sentence:
+            # Long sentences get smaller letters instead of a second line.
+            size = min(_LETTERS, _LETTERS * (width - 20) // text_width(self._sentence, _LETTERS))
+            fill(canvas, (0, height - 2 * _LETTERS, width, height), _BAR)
+            draw_text(canvas, self._sentence, (10, height - _LETTERS // 2 - 4), size, _INK)
+
+
+def sentence_of(told: Trained, frame: np.ndarray) -> str:
+    """What a caption network says of a frame, RGB uint8 (H, W, 3)."""
+    network = as_network(told.model)
+    small = squeezed(frame, network.options.size)
+    pictures = torch.from_numpy(np.ascontiguousarray(small.transpose(2, 0, 1)))[None]
+    best = tell(network, pictures, Beam(longest=network.options.longest))[0][0]
+    return network.words.decode(best.ids)

@@ -1,0 +1,1 @@
+"""What tasks that say something of a picture share: words, scores of sentences, WordNet."""

@@ -1,0 +1,199 @@
+"""A trunk of the registry, words' vectors, and one of the ways in which they meet."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ...backbones import BACKBONES, create_backbone
+from ...backbones.speedy import first_layer, is_whitening, whiten
+from ...errors import DataError, UsageError
+from ...tasks import Batch, Moment, TaskData
+from .._telling.words import PAD, Words
+from .meetings import Full, ImgBow, LookingTwice, Read, RelationNetwork, Seen, VisLstm
+from .options import AnswerOptions
+
+NO_ANSWER = -1  # the right answer of a question that is padding, or whose answer is not learnt
+WHITENED_PICTURES = 2_000  # that a whitening layer is computed from
+
+
+class AnswerNetwork(nn.Module):
+    """Answers questions about pictures.
+
+    Args:
+        options: of the task.
+        words: the questions' vocabulary.
+        answers: names of what can be answered.
+
+    Attributes:
+        backbone: the trunk.
+        meeting: see `meetings`.
+        grid: height and width of the trunk's last map.
+        detector: what teaches the trunk early which answers belong to a picture; None where
+            nothing does.
+    """
+
+    def __init__(self, options: AnswerOptions, words: Words, answers: Sequence[str]):
+        super().__init__()
+        self.options, self.words, self.answers = options, words, tuple(answers)
+        shape = (3, options.size, options.size)
+        self.backbone = create_backbone(options.backbone, shape, **options.backbone_kwargs())
+        with torch.no_grad():
+            cells = _features(self.backbone.eval(), torch.zeros(1, *shape, dtype=torch.uint8))
+        self.backbone.train()
+        self.grid = (cells.shape[2], cells.shape[3])
+        self.embed = nn.Embedding(len(words), options.embedding, padding_idx=PAD)
+        nn.init.normal_(self.embed.weight, std=0.5)
+        with torch.no_grad():
+            self.embed.weight[PAD] = 0
+        self.looks_at_cells = options.way in ("attention", "relation")
+        vector, count = cast(int, self.backbone.out_features), len(self.answers)
+        self.meeting = _meeting(options, vector, cells.shape[1], self.grid, count)
+        self.detector: nn.Linear | None = None
+        if options.detector_weight:
+            self.detector = nn.Linear(cells.shape[1], count)
+        if self.looks_at_cells:  # the layers that make a vector of the map have nothing to do
+            for weight in cast(nn.Module, self.backbone.hidden).parameters():
+                weight.requires_grad_(False)
+
+    def look(self, pictures: Tensor) -> Seen:
+        """What the trunk sees of pictures uint8 (B, 3, S, S); of blind networks, black ones."""
+        count = len(pictures)
+        if self.options.blind:
+            pictures = torch.zeros_like(pictures[:1])
+        found = _features(self.backbone, pictures)
+        cells = found.flatten(2).transpose(1, 2)
+        if self.looks_at_cells:
+            vector = cells.new_zeros(len(cells), 0)
+        else:
+            vector = cast(nn.Module, self.backbone.hidden)(found)
+        return Seen(vector.expand(count, -1), cells.expand(count, -1, -1))
+
+    def scores(self, pictures: Tensor, ids: Tensor, owners: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits of the answers, and what was attended to.
+
+        Args:
+            pictures: uint8 (B, 3, S, S).
+            ids: int64 (N, T), words behind their padding.
+            owners: int64 (N,), each question's picture.
+
+        Returns:
+            logits float32 (N, M, A) of the M networks that are averaged, and weights (N, S) of the
+            map's cells, none (S = 0) where the way is no attention.
+        """
+        return self._meet(self.look(pictures), ids, owners)
+
+    def _meet(self, seen: Seen, ids: Tensor, owners: Tensor) -> tuple[Tensor, Tensor]:
+        logits, weights = self.meeting(seen, Read(ids, self.embed(ids), owners))
+        logits = logits.float()
+        return (logits if logits.ndim == 3 else logits[:, None]), weights
+
+    def _detector_loss(self, cells: Tensor, right: Tensor, owners: Tensor) -> Tensor:
+        """Cross entropy of which answers a picture's questions have, told by its strongest cells.
+
+        Cells are (B, S, C); right answers and their pictures int64 (N,).
+        """
+        assert self.detector is not None
+        scores = self.detector(cells.amax(1)).float()
+        there = torch.zeros_like(scores)
+        there[owners, right] = 1
+        return F.binary_cross_entropy_with_logits(scores, there)
+
+    def probabilities(self, pictures: Tensor, ids: Tensor, owners: Tensor) -> Tensor:
+        """Float32 (N, A), see `scores`."""
+        return self.scores(pictures, ids, owners)[0].softmax(-1).mean(1)
+
+    def forward(self, pictures: Tensor, questions: Tensor, answers: Tensor) -> dict[str, Tensor]:
+        """Losses of pictures and their questions.
+
+        Args:
+            pictures: uint8 (B, 3, S, S).
+            questions: int64 (B, Q, T), words behind their padding.
+            answers: int64 (B, Q); NO_ANSWER for what does not count.
+
+        Returns:
+            "loss", the weighted sum; "nll", the cross entropy, of several networks its sum;
+            "detector" where one is learnt; "accuracy" of this batch.
+        """
+        asked = answers != NO_ANSWER
+        owners = torch.nonzero(asked)[:, 0]
+        right = answers[asked]
+        seen = self.look(pictures)
+        logits, _ = self._meet(seen, questions[asked], owners)
+        smoothing = self.options.label_smoothing
+        many = logits.shape[1]
+        lost = F.cross_entropy(
+            logits.flatten(0, 1), right.repeat_interleave(many), label_smoothing=smoothing
+        )
+        with torch.no_grad():
+            hits = (logits.softmax(-1).mean(1).argmax(-1) == right).float().mean()
+        found = {"loss": lost * many, "nll": lost.detach() * many, "accuracy": hits}
+        if self.detector is not None:
+            found["detector"] = self._detector_loss(seen.cells, right, owners)
+            found["loss"] = found["loss"] + self.options.detector_weight * found["detector"]
+        return found
+
+
+def _meeting(
+    options: AnswerOptions, vector: int, cells: int, grid: tuple[int, int], answers: int
+) -> nn.Module:
+    if options.way == "attention":
+        return LookingTwice(options, cells, grid, answers)
+    if options.way == "relation":
+        return RelationNetwork(options, cells, grid, answers)
+    if options.way == "img_bow":
+        return ImgBow(options, vector, answers)
+    if options.way == "full":
+        return Full(options, vector, answers)
+    return VisLstm(options, vector, answers, twice=options.way == "two_vis_blstm")
+
+
+def _features(backbone: nn.Module, pictures: Tensor) -> Tensor:
+    return cast(Tensor, backbone.forward_features(pictures))  # type: ignore[operator]  # CNNs have it
+
+
+def as_network(model: nn.Module) -> AnswerNetwork:
+    """The model, which must be one of ours."""
+    assert isinstance(model, AnswerNetwork)
+    return model
+
+
+def build_model(options: AnswerOptions, facts: Mapping[str, Any]) -> AnswerNetwork:
+    """A freshly initialised network for the words and answers of `facts`.
+
+    Raises:
+        DataError: the facts are damaged.
+        UsageError: the backbone is unknown, no CNN, or does not fit; or the width does not fit.
+    """
+    if BACKBONES[options.backbone].kind != "cnn":
+        raise UsageError(f"{options.backbone} takes no pictures; name a CNN, such as impala.")
+    if options.way == "attention" and options.width % 4:
+        raise UsageError(f"width is {options.width}; attention needs a multiple of 4.")
+    if not isinstance(facts.get("answers"), list):
+        raise DataError("the answers of this model are damaged; copy it anew.")
+    return AnswerNetwork(options, Words.from_facts(facts["words"]), facts["answers"])
+
+
+def begin(model: nn.Module, data: TaskData) -> None:
+    """Fits a fresh whitening layer to the training pictures; other trunks stay as they are.
+
+    A trunk is fresh as long as the biases of that layer are all zero.
+    """
+    trunk = as_network(model).backbone
+    layer = first_layer(trunk)
+    if layer is None or layer.bias is None or layer.bias.any() or not is_whitening(trunk):
+        return
+    train = data.splits["train"]
+    chosen = np.sort(np.random.default_rng(0).permutation(len(train))[:WHITENED_PICTURES])
+    whiten(trunk, train.pictures(chosen))
+
+
+def loss(model: nn.Module, batch: Batch, moment: Moment) -> Mapping[str, Tensor]:
+    """Cross entropy of the answers; see `Task.loss`."""
+    found: Mapping[str, Tensor] = model(batch["pictures"], batch["questions"], batch["answers"])
+    return found

@@ -1,0 +1,156 @@
+"""Pictures with sentences as training batches and as splits to measure on."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache, partial
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...datasets.captions import SCORED_SEED, CaptionedPicture, Captions, read_captions
+from ...datasets.scenes import SceneSplit, scene, true_of
+from ...errors import DataError
+from ...tasks import TaskData
+from .._telling.words import Words
+from .options import CaptionOptions
+from .use import padded
+
+SCENES = "scenes"
+LISTED = 2_000  # pictures that the vocabulary is made from where they are generated without end
+
+Truth = Callable[[int, str], bool]
+
+
+@dataclass(frozen=True)
+class Split:
+    """Pictures to measure on, or to learn from.
+
+    Attributes:
+        members: pictures with their sentences, made or decoded when they are asked for.
+        true: (index, sentence) -> whether the sentence holds of the picture; None where nobody
+            can tell.
+        memory: the last predictions on them, see `scores.predict`.
+    """
+
+    members: Sequence[CaptionedPicture]
+    true: Truth | None = None
+    memory: dict[Any, Any] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.members)
+
+    def pictures(self, indices: np.ndarray) -> Tensor:
+        """uint8 (N, 3, S, S)."""
+        return stacked([self.members[int(i)] for i in indices])
+
+
+def stacked(members: Sequence[CaptionedPicture]) -> Tensor:
+    """Pictures uint8 (N, 3, S, S)."""
+    return torch.from_numpy(np.stack([one.picture for one in members])).permute(0, 3, 1, 2)
+
+
+def build_data(options: CaptionOptions, data: str, seed: int) -> TaskData:
+    """Reads pictures with sentences; see `Task.build_data`.
+
+    The facts hold "words" (the vocabulary) and "usual" (the commonest training sentence).
+
+    Raises:
+        DataError: the data cannot be read, or their pictures are missing.
+    """
+    read = read_captions(data, seed, options.size)
+    train = read.splits["train"]
+    if not len(train):
+        raise DataError(f"{data} has no training pictures with sentences.")
+    told = [text for one in _listed(read) for text in one.sentences]
+    words = Words.learn(told, options.fewest)
+    counts = Counter(told)
+    facts = {
+        **read.facts,
+        "words": words.to_facts(),
+        "usual": min(counts, key=lambda text: (-counts[text], text)),
+        "size": options.size,
+    }
+    splits = {
+        name: Split(members, _truth_of(data, name, seed)) for name, members in read.splits.items()
+    }
+    return TaskData(facts, len(train), Batches(read, words, options, seed), splits)
+
+
+def _listed(read: Captions) -> Sequence[CaptionedPicture]:
+    """Training pictures whose sentences are the vocabulary's."""
+    train = read.splits["train"]
+    return train[:LISTED] if read.fresh is not None else train
+
+
+def _truth_of(data: str, name: str, seed: int) -> Truth | None:
+    if data != SCENES:
+        return None
+    split = cast(SceneSplit, name)
+    return partial(_true_of_scene, split, seed if name == "train" else SCORED_SEED)
+
+
+def _true_of_scene(split: SceneSplit, seed: int, number: int, sentence: str) -> bool:
+    return true_of(sentence, scene(split, seed, number).objects)
+
+
+class Batches:
+    """Training batches as a pure function of the step; see `TaskData.batch`.
+
+    Called with (step, batch size) it returns "pictures" uint8 (B, 3, S, S), "sentences" int64
+    (B, T) from start to end and padded, one of each picture's at random, and "owners" int64 (B,),
+    the number of each picture.
+    """
+
+    def __init__(self, read: Captions, words: Words, options: CaptionOptions, seed: int):
+        self.train, self.fresh = read.splits["train"], read.fresh
+        self.words, self.options, self.seed = words, options, seed
+        self._order = lru_cache(maxsize=4)(self._shuffled)
+
+    def __call__(self, step: int, size: int) -> Mapping[str, Tensor]:
+        rng = np.random.default_rng([self.seed, 4, step])
+        owners = step * size + np.arange(size)
+        if self.fresh is not None:  # no picture twice
+            members = [self.fresh(int(i)) for i in owners]
+        else:
+            owners = self._numbers(owners)
+            members = [self.train[int(i)] for i in owners]
+        told = [one.sentences[int(rng.integers(len(one.sentences)))] for one in members]
+        ids = [self.words.encode(text)[: self.options.longest] for text in told]
+        pictures = np.stack([one.picture for one in members])
+        pictures = self._moved(pictures, rng)
+        return {
+            "pictures": torch.from_numpy(np.ascontiguousarray(pictures.transpose(0, 3, 1, 2))),
+            "sentences": padded(ids),
+            "owners": torch.from_numpy(owners),
+        }
+
+    def _numbers(self, places: np.ndarray) -> np.ndarray:
+        """Which pictures: epochs follow each other without a gap, each in an order of its own."""
+        epochs, places = np.divmod(places, len(self.train))
+        found = np.empty(len(places), np.int64)
+        for epoch in np.unique(epochs):
+            here = epochs == epoch
+            found[here] = self._order(int(epoch))[places[here]]
+        return found
+
+    def _shuffled(self, epoch: int) -> np.ndarray:
+        return np.random.default_rng([self.seed, 3, epoch]).permutation(len(self.train))
+
+    def _moved(self, pictures: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Pictures (B, S, S, 3) mirrored and moved as the options say."""
+        count, size = pictures.shape[:2]
+        if self.options.flip:
+            mirrored = rng.integers(0, 2, count).astype(bool)
+            pictures = np.where(mirrored[:, None, None, None], pictures[:, :, ::-1], pictures)
+        shift = self.options.shift
+        if not shift:
+            return pictures
+        wide = np.pad(pictures, ((0, 0), (shift, shift), (shift, shift), (0, 0)), "reflect")
+        corners = rng.integers(0, 2 * shift + 1, (2, count))
+        rows, columns = (one[:, None] + np.arange(size) for one in corners)
+        return wide[np.arange(count)[:, None, None], rows[:, :, None], columns[:, None]]
