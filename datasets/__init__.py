@@ -386,7 +386,7 @@ _add(
         kind="pictures with questions",
         description="six squares and circles of 75 x 75, 10 relational and 10 other questions each",
         licence="MIT",
-        origin="drawn by eightbit.datasets.questions, at the settings of Santoro and others, 2017",
+        origin="eightbit.datasets.sort_of_clevr, at the settings of Santoro and others, 2017",
         files=(),
         generated=True,
     )

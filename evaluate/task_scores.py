@@ -128,7 +128,8 @@ def score_run(run: str, settings: ScoreSettings, *, command: str) -> Path:
     other = None if settings.control is None else _other(trained, settings)
     console = Console(highlight=False, soft_wrap=True)
     outcome = _measure(trained, data, settings.split, "none", plan)
-    metrics = {metric.name: _described(metric) for metric in trained.task.metrics}
+    measured = [metric for metric in trained.task.metrics if metric.name in outcome.values]
+    metrics = {metric.name: _described(metric) for metric in measured}
     ours = _estimates(metrics, outcome)
     for name, entry in metrics.items():
         entry.update(ours[name].told())

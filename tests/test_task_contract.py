@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from functools import cache
-from pathlib import Path
 
 import pytest
 import torch
@@ -14,6 +12,8 @@ import torch
 from eightbit import sequence_tasks, vision_tasks  # noqa: F401  # each registers its tasks
 from eightbit.arguments import options_of
 from eightbit.backbones import BACKBONES, config_of
+from eightbit.datasets import DATASETS
+from eightbit.datasets.download import local_folder
 from eightbit.evaluate.task_scores import ScoreSettings, score_run
 from eightbit.tasks import Moment, Preset, TaskData, load_task, task_names
 from eightbit.train.session import decode_options
@@ -24,8 +24,7 @@ BATCH = 8
 
 
 def _data_there(name: str) -> bool:
-    root = os.environ.get("EIGHTBIT_DATA")
-    return root is not None and Path(root, name).is_dir()
+    return local_folder(name) is not None or DATASETS[name].generated
 
 
 def first_preset(name: str) -> Preset:
