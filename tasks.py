@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -280,6 +281,20 @@ def decayed_groups(model: nn.Module, learning: Learning) -> list[dict[str, Any]]
         {"params": [p for p in trained if p.ndim > 1], "weight_decay": learning.weight_decay},
         {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
     ]
+
+
+def weights_checksum(model: nn.Module) -> int:
+    """CRC-32 of all parameters and buffers: what tells whether kept predictions still hold.
+
+    Tensors' own counters of changes do not: some operations on a GPU leave them as they are.
+    """
+    import torch
+
+    found = 0
+    for tensor in model.state_dict().values():
+        content = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+        found = zlib.crc32(content, found)
+    return found
 
 
 @dataclass(frozen=True)

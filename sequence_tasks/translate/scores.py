@@ -14,7 +14,7 @@ from torch import nn
 
 from ...datasets.tokens import Tokens
 from ...errors import DataError, TaskError, UsageError
-from ...tasks import Control, Metric, Outcome, Sample, TaskData
+from ...tasks import Control, Metric, Outcome, Sample, TaskData, weights_checksum
 from ...tasks import Split as SplitName
 from .chrf import chrf_counts, chrf_of
 from .data import END, Split, Vocabulary, encoded, padded
@@ -40,13 +40,13 @@ class _Predicted:
     """Translations of a split by a model.
 
     Attributes:
-        model, versions: who made them, and with which weights.
+        model, checksum: who made them, and with which weights.
         texts: by sentence.
         rate: sentences a second.
     """
 
     model: weakref.ref
-    versions: int
+    checksum: int
     texts: list[str]
     rate: float
 
@@ -110,9 +110,9 @@ def _for_network(network: Network, part: Split, vocabulary: Vocabulary) -> Split
 
 def predict(network: Network, part: Split, beam: Beam) -> _Predicted:
     """Translations of a split; those of the same weights are made once."""
-    versions = sum(parameter._version for parameter in network.parameters())
+    checksum = weights_checksum(network)
     held = part.memory.get("predicted")
-    if held is not None and held.model() is network and held.versions == versions:
+    if held is not None and held.model() is network and held.checksum == checksum:
         known: _Predicted = held
         return known
     kind = next(network.parameters()).device.type
@@ -124,7 +124,7 @@ def predict(network: Network, part: Split, beam: Beam) -> _Predicted:
         found = translator.translate(part.texts.source, beam)
     rate = len(found) / (time.perf_counter() - began)
     texts = [one[0].text for one in found]
-    made = _Predicted(weakref.ref(network), versions, texts, rate)
+    made = _Predicted(weakref.ref(network), checksum, texts, rate)
     part.memory["predicted"] = made
     return made
 

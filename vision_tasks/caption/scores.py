@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import DataError
-from ...tasks import Control, Metric, Outcome, Sample, TaskData
+from ...tasks import Control, Metric, Outcome, Sample, TaskData, weights_checksum
 from ...tasks import Split as SplitName
 from .._telling.ngram_scores import caption_scores
 from .data import Split
@@ -44,13 +44,13 @@ class _Predicted:
     """Sentences of a split by a model.
 
     Attributes:
-        model, versions: who made them, and with which weights.
+        model, checksum: who made them, and with which weights.
         texts: by picture.
         rate: pictures a second.
     """
 
     model: weakref.ref
-    versions: int
+    checksum: int
     texts: list[str]
     rate: float
 
@@ -111,9 +111,9 @@ def _values(
 
 def predict(network: CaptionNetwork, part: Split, count: int) -> _Predicted:
     """Sentences of a split's first pictures; those of the same weights are made once."""
-    versions = sum(parameter._version for parameter in network.parameters())
+    checksum = weights_checksum(network)
     held = part.memory.get("predicted")
-    if held is not None and held.model() is network and held.versions == versions:
+    if held is not None and held.model() is network and held.checksum == checksum:
         known: _Predicted = held
         return known
     beam = Beam(network.options.beam, longest=network.options.longest)
@@ -123,7 +123,7 @@ def predict(network: CaptionNetwork, part: Split, count: int) -> _Predicted:
         found = tell(network, part.pictures(rows), beam)
         texts += [network.words.decode(best[0].ids) for best in found]
     rate = count / max(time.monotonic() - began, 1e-9)
-    made = _Predicted(weakref.ref(network), versions, texts, rate)
+    made = _Predicted(weakref.ref(network), checksum, texts, rate)
     part.memory["predicted"] = made
     return made
 
