@@ -17,11 +17,13 @@ from ...backbones.speedy import first_layer, is_whitening, whiten
 from ...errors import UsageError
 from ...tasks import Batch, Moment, TaskData
 from .._telling.words import PAD, UNK, Words
+from .apart import ColourReader, outlines
 from .options import CaptionOptions
 from .ranking import Alignment, Embedding, Ranking, ranking_loss
 from .search import Tensors
 
 RARE = -5.0  # logit of a word in a cell before anything is learnt
+COLOUR_SIZE = 32  # length of a pixel's vector where colours are read apart
 WHITENED_PICTURES = 2_000  # that a whitening layer is computed from
 
 
@@ -38,6 +40,7 @@ class Detector(nn.Module):
 
     def __init__(self, cell_size: int, words: int):
         super().__init__()
+        self.in_features = cell_size
         self.score = nn.Linear(cell_size, words)
         nn.init.constant_(self.score.bias, RARE)
 
@@ -109,6 +112,9 @@ class CaptionNetwork(nn.Module):
         self.upper = create_backbone("lstm", (hidden + seen,), hidden=hidden)
         self.before = nn.Linear(hidden + seen, size)
         self.bias = nn.Parameter(torch.zeros(len(words)))
+        self.colours: ColourReader | None = None
+        if options.apart:
+            self.colours = ColourReader(words, self.grid, COLOUR_SIZE)
         self.detector: Detector | None = None
         if options.detector_weight:
             self.detector = Detector(cells.shape[1], len(words))
@@ -140,7 +146,10 @@ class CaptionNetwork(nn.Module):
             nll = F.cross_entropy(flat, labels, ignore_index=PAD) if smoothing else loss.detach()
         found = {"loss": loss, "nll": nll}
         if self.detector is not None:
-            found["detector"] = self.detector(cells, sentences[:, 1:])
+            there = (
+                sentences[:, 1:] if self.colours is None else self.colours.plain[sentences[:, 1:]]
+            )
+            found["detector"] = self.detector(cells[..., : self.detector.in_features], there)
             found["loss"] = found["loss"] + self.options.detector_weight * found["detector"]
         if self.ranking is not None:
             similarity = self._similarity(vector, cells, sentences[:, 1:])
@@ -150,14 +159,23 @@ class CaptionNetwork(nn.Module):
 
     def vectors(self, words: Tensor) -> Tensor:
         """Vectors (B, T, E) of words int64 (B, T), with values of about 1 as layers expect."""
+        if self.colours is not None:
+            words = self.colours.plain[words]
         found: Tensor = self.embed(words) * self.options.embedding**0.5
         return found
 
     def look(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
-        """The picture's vector (B, F) and the map's cells (B, S, C)."""
-        found = _features(self.backbone, pictures)
+        """The picture's vector (B, F) and the map's cells (B, S, C).
+
+        Where colours are apart, the trunk sees outlines, and what the colour reader sees of each
+        cell comes behind.
+        """
+        found = _features(self.backbone, pictures if self.colours is None else outlines(pictures))
         vector = cast(nn.Module, self.backbone.hidden)(found)
-        return vector, found.flatten(2).transpose(1, 2)
+        cells = found.flatten(2).transpose(1, 2)
+        if self.colours is not None:
+            cells = torch.cat([cells, self.colours.cells(pictures).to(cells.dtype)], -1)
+        return vector, cells
 
     def decode(self, vector: Tensor, cells: Tensor, words: Tensor) -> tuple[Tensor, Tensor]:
         """Logits and attention of whole sentences.
@@ -167,8 +185,8 @@ class CaptionNetwork(nn.Module):
             words: int64 (B, T), what was said before each step, from the start on.
 
         Returns:
-            logits (B, T, V), and weights (B, T, S) over the cells, which are none (S = 0) unless
-            the network attends.
+            logits (B, T, V), which are log probabilities where colours are apart; and weights
+            (B, T, S) over the cells, which are none (S = 0) unless the network attends.
         """
         share, training = self.options.dropout, self.training
         memory, state = self.prepare(vector, cells)
@@ -183,7 +201,7 @@ class CaptionNetwork(nn.Module):
         seen, weights = self._see(lower, memory)
         upper, _ = self.upper(torch.cat([lower, seen], -1), state[2:])
         upper = locked_dropout(upper, share, training)
-        return self._logits(lower, upper, seen), weights
+        return self._scores(lower, upper, seen, weights, memory), weights
 
     def prepare(self, vector: Tensor, cells: Tensor) -> tuple[Tensors, Tensors]:
         """Of `look`'s, the memory that is seen, and the state of both LSTMs, each (1, B, H)."""
@@ -201,9 +219,13 @@ class CaptionNetwork(nn.Module):
         if way == "each":
             return (torch.relu(made),), state
         hidden, kept = torch.tanh(made.to(self.bias.dtype)).chunk(2, 1)
-        values = self.norm(self.cells(cells) + self.places)
+        forms = cells[..., : self.cells.in_features]
+        values = self.norm(self.cells(forms) + self.places)
         keys = self.attention.keys(values)
-        return (keys, values), (hidden[None].contiguous(), kept[None].contiguous(), *state[2:])
+        memory = (keys, values)
+        if self.colours is not None:
+            memory = (keys, values, cells[..., self.cells.in_features :])
+        return memory, (hidden[None].contiguous(), kept[None].contiguous(), *state[2:])
 
     @staticmethod
     def lower_output(state: Tensors) -> Tensor:
@@ -217,15 +239,18 @@ class CaptionNetwork(nn.Module):
             return nothing, nothing
         if len(memory) == 1:
             return memory[0][:, None].expand(-1, lower.shape[1], -1).to(lower.dtype), nothing
-        keys, values = memory
+        keys, values = memory[:2]
         mask = torch.ones(keys.shape[:2], dtype=torch.bool, device=keys.device)
         seen, weights = self.attention(lower.to(keys.dtype), keys, values, mask)
         return seen.to(lower.dtype), weights
 
-    def _logits(self, lower: Tensor, upper: Tensor, seen: Tensor) -> Tensor:
+    def _scores(
+        self, lower: Tensor, upper: Tensor, seen: Tensor, weights: Tensor, memory: Tensors
+    ) -> Tensor:
         vectors = torch.tanh(self.before(torch.cat([upper + lower, seen], -1)))
         vectors = locked_dropout(vectors, self.options.dropout, self.training)
-        return F.linear(vectors, self.embed.weight, self.bias)
+        scores = F.linear(vectors, self.embed.weight, self.bias)
+        return scores if self.colours is None else self.colours(scores, weights, memory[2])
 
     def _similarity(self, vector: Tensor, cells: Tensor, words: Tensor) -> Tensor:
         assert self.ranking is not None
@@ -247,10 +272,12 @@ class CaptionNetwork(nn.Module):
         x = self.vectors(words).flatten(0, 1)[:, None]
         lower, first = self.lower(x, rows[:2])
         # The sentences of one picture read its memory together, as steps do in training.
-        seen, _ = self._see(lower.view(batch, beams, -1), memory)
-        seen = seen.reshape(batch * beams, 1, -1)
-        upper, second = self.upper(torch.cat([lower, seen], -1), rows[2:])
-        logits = self._logits(lower, upper, seen).float().view(batch, beams, -1)
+        lower = lower.view(batch, beams, -1)
+        seen, weights = self._see(lower, memory)
+        both = torch.cat([lower, seen], -1).flatten(0, 1)[:, None]
+        upper, second = self.upper(both, rows[2:])
+        upper = upper.view(batch, beams, -1)
+        logits = self._scores(lower, upper, seen, weights, memory).float()
         after = tuple(part[0].unflatten(0, (batch, beams)) for part in (*first, *second))
         return logits.log_softmax(-1), after
 
