@@ -23,7 +23,7 @@ def _words(text: str) -> frozenset[str]:
 
 NUMBERS = ("two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 COLOURS = _words(
-    "black white red blue green yellow orange brown pink purple grey gray tan gold silver"
+    "black white red blue green yellow orange brown pink purple grey gray tan gold silver cyan"
 )
 ACTORS = _words(
     "dog man boy girl woman child person baby lady player cat horse bird skateboarder toddler "

@@ -101,6 +101,23 @@ def test_the_loss_reaches_every_weight_and_padding_none(way, ranking, rng):
     torch.testing.assert_close(losses["loss"], total)
 
 
+@pytest.mark.parametrize("read", (True, False))
+def test_colours_that_were_said_are_read_or_not(read, rng):
+    network, pictures = network_of(read_colours=read), pictures_of(rng, 1)
+    red, blue = (padded([WORDS.encode(f"a {one} circle")])[:, :-1] for one in ("red", "blue"))
+    square = padded([WORDS.encode("a red square")])[:, :-1]
+    with torch.no_grad():
+        seen = network.look(pictures)
+        of_red, of_blue, of_square = (
+            network.decode(*seen, said)[0] for said in (red, blue, square)
+        )
+        memory, state = network.begin(pictures)
+        written = [network.write(said[:, 2:3], memory, state)[0] for said in (red, blue)]
+    assert torch.equal(of_red[0, 2], of_blue[0, 2]) != read  # what follows the colour
+    assert torch.equal(written[0], written[1]) != read
+    assert not torch.equal(of_red[0, 3], of_square[0, 3])  # other words are always read
+
+
 def test_the_loss_is_the_mean_cross_entropy_of_words(rng):
     network, batch = network_of(detector_weight=0.0, label_smoothing=0.2), batch_of(rng)
     total, count = 0.0, 0

@@ -28,7 +28,9 @@ _SMALL = CaptionOptions(
     embedding=64,
     hidden=96,
     dropout=0.0,
+    read_colours=False,
 )
+_SCENES = CaptionOptions(read_colours=False)
 _FEW = replace(_LEARNING, epochs=60, learning_rate=1e-3, weight_decay=0.05)
 _FLICKR = CaptionOptions(
     backbone="speedy",
@@ -46,8 +48,8 @@ _FLICKR = CaptionOptions(
 
 PRESETS = {
     "fast": Preset(_SMALL, replace(_LEARNING, learning_rate=4e-3, epochs=3), "scenes"),
-    "scenes": Preset(CaptionOptions(), _LEARNING, "scenes"),
-    "search": Preset(CaptionOptions(ranking="embedding"), _LEARNING, "scenes"),
+    "scenes": Preset(_SCENES, _LEARNING, "scenes"),
+    "search": Preset(replace(_SCENES, ranking="embedding"), _LEARNING, "scenes"),
     "flickr": Preset(_FLICKR, _FEW, "flickr8k-900"),
     "karpathy": Preset(
         replace(_FLICKR, way="first", ranking="alignment", margin=1.0, ranking_weight=0.02),

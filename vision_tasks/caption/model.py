@@ -14,16 +14,15 @@ from ...backbones import BACKBONES, create_backbone
 from ...backbones.attention import ProductAttention
 from ...backbones.layers import locked_dropout
 from ...backbones.speedy import first_layer, is_whitening, whiten
+from ...datasets.question_rules import COLOURS
 from ...errors import UsageError
 from ...tasks import Batch, Moment, TaskData
 from .._telling.words import PAD, UNK, Words
-from .apart import ColourReader, outlines
 from .options import CaptionOptions
 from .ranking import Alignment, Embedding, Ranking, ranking_loss
 from .search import Tensors
 
 RARE = -5.0  # logit of a word in a cell before anything is learnt
-COLOUR_SIZE = 32  # length of a pixel's vector where colours are read apart
 WHITENED_PICTURES = 2_000  # that a whitening layer is computed from
 
 
@@ -40,7 +39,6 @@ class Detector(nn.Module):
 
     def __init__(self, cell_size: int, words: int):
         super().__init__()
-        self.in_features = cell_size
         self.score = nn.Linear(cell_size, words)
         nn.init.constant_(self.score.bias, RARE)
 
@@ -81,6 +79,8 @@ class CaptionNetwork(nn.Module):
 
     Attributes:
         backbone: the trunk.
+        read_as: int64 (V,), as which word the decoder reads each one that was said: itself; or all
+            colours as one, so that what has a colour is not guessed from it.
         detector: what teaches the trunk which words there are; None where nothing does.
         ranking: what retrieval learns; None where it learns nothing.
     """
@@ -112,9 +112,12 @@ class CaptionNetwork(nn.Module):
         self.upper = create_backbone("lstm", (hidden + seen,), hidden=hidden)
         self.before = nn.Linear(hidden + seen, size)
         self.bias = nn.Parameter(torch.zeros(len(words)))
-        self.colours: ColourReader | None = None
-        if options.apart:
-            self.colours = ColourReader(words, self.grid, COLOUR_SIZE)
+        read_as = torch.arange(len(words))
+        if not options.read_colours:
+            colours = [i for name, i in words.ids.items() if name in COLOURS]
+            read_as[colours[1:]] = read_as[colours[:1]]
+        self.read_as: Tensor
+        self.register_buffer("read_as", read_as, persistent=False)
         self.detector: Detector | None = None
         if options.detector_weight:
             self.detector = Detector(cells.shape[1], len(words))
@@ -146,10 +149,7 @@ class CaptionNetwork(nn.Module):
             nll = F.cross_entropy(flat, labels, ignore_index=PAD) if smoothing else loss.detach()
         found = {"loss": loss, "nll": nll}
         if self.detector is not None:
-            there = (
-                sentences[:, 1:] if self.colours is None else self.colours.plain[sentences[:, 1:]]
-            )
-            found["detector"] = self.detector(cells[..., : self.detector.in_features], there)
+            found["detector"] = self.detector(cells, sentences[:, 1:])
             found["loss"] = found["loss"] + self.options.detector_weight * found["detector"]
         if self.ranking is not None:
             similarity = self._similarity(vector, cells, sentences[:, 1:])
@@ -159,23 +159,14 @@ class CaptionNetwork(nn.Module):
 
     def vectors(self, words: Tensor) -> Tensor:
         """Vectors (B, T, E) of words int64 (B, T), with values of about 1 as layers expect."""
-        if self.colours is not None:
-            words = self.colours.plain[words]
         found: Tensor = self.embed(words) * self.options.embedding**0.5
         return found
 
     def look(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
-        """The picture's vector (B, F) and the map's cells (B, S, C).
-
-        Where colours are apart, the trunk sees outlines, and what the colour reader sees of each
-        cell comes behind.
-        """
-        found = _features(self.backbone, pictures if self.colours is None else outlines(pictures))
+        """The picture's vector (B, F) and the map's cells (B, S, C)."""
+        found = _features(self.backbone, pictures)
         vector = cast(nn.Module, self.backbone.hidden)(found)
-        cells = found.flatten(2).transpose(1, 2)
-        if self.colours is not None:
-            cells = torch.cat([cells, self.colours.cells(pictures).to(cells.dtype)], -1)
-        return vector, cells
+        return vector, found.flatten(2).transpose(1, 2)
 
     def decode(self, vector: Tensor, cells: Tensor, words: Tensor) -> tuple[Tensor, Tensor]:
         """Logits and attention of whole sentences.
@@ -185,12 +176,12 @@ class CaptionNetwork(nn.Module):
             words: int64 (B, T), what was said before each step, from the start on.
 
         Returns:
-            logits (B, T, V), which are log probabilities where colours are apart; and weights
-            (B, T, S) over the cells, which are none (S = 0) unless the network attends.
+            logits (B, T, V), and weights (B, T, S) over the cells, which are none (S = 0) unless
+            the network attends.
         """
         share, training = self.options.dropout, self.training
         memory, state = self.prepare(vector, cells)
-        x = self.vectors(words)
+        x = self.vectors(self.read_as[words])
         if training and self.options.word_dropout:
             kept = torch.rand(words.shape, device=words.device) >= self.options.word_dropout
             kept[:, 0] = True
@@ -201,7 +192,7 @@ class CaptionNetwork(nn.Module):
         seen, weights = self._see(lower, memory)
         upper, _ = self.upper(torch.cat([lower, seen], -1), state[2:])
         upper = locked_dropout(upper, share, training)
-        return self._scores(lower, upper, seen, weights, memory), weights
+        return self._logits(lower, upper, seen), weights
 
     def prepare(self, vector: Tensor, cells: Tensor) -> tuple[Tensors, Tensors]:
         """Of `look`'s, the memory that is seen, and the state of both LSTMs, each (1, B, H)."""
@@ -219,13 +210,9 @@ class CaptionNetwork(nn.Module):
         if way == "each":
             return (torch.relu(made),), state
         hidden, kept = torch.tanh(made.to(self.bias.dtype)).chunk(2, 1)
-        forms = cells[..., : self.cells.in_features]
-        values = self.norm(self.cells(forms) + self.places)
+        values = self.norm(self.cells(cells) + self.places)
         keys = self.attention.keys(values)
-        memory = (keys, values)
-        if self.colours is not None:
-            memory = (keys, values, cells[..., self.cells.in_features :])
-        return memory, (hidden[None].contiguous(), kept[None].contiguous(), *state[2:])
+        return (keys, values), (hidden[None].contiguous(), kept[None].contiguous(), *state[2:])
 
     @staticmethod
     def lower_output(state: Tensors) -> Tensor:
@@ -239,18 +226,15 @@ class CaptionNetwork(nn.Module):
             return nothing, nothing
         if len(memory) == 1:
             return memory[0][:, None].expand(-1, lower.shape[1], -1).to(lower.dtype), nothing
-        keys, values = memory[:2]
+        keys, values = memory
         mask = torch.ones(keys.shape[:2], dtype=torch.bool, device=keys.device)
         seen, weights = self.attention(lower.to(keys.dtype), keys, values, mask)
         return seen.to(lower.dtype), weights
 
-    def _scores(
-        self, lower: Tensor, upper: Tensor, seen: Tensor, weights: Tensor, memory: Tensors
-    ) -> Tensor:
+    def _logits(self, lower: Tensor, upper: Tensor, seen: Tensor) -> Tensor:
         vectors = torch.tanh(self.before(torch.cat([upper + lower, seen], -1)))
         vectors = locked_dropout(vectors, self.options.dropout, self.training)
-        scores = F.linear(vectors, self.embed.weight, self.bias)
-        return scores if self.colours is None else self.colours(scores, weights, memory[2])
+        return F.linear(vectors, self.embed.weight, self.bias)
 
     def _similarity(self, vector: Tensor, cells: Tensor, words: Tensor) -> Tensor:
         assert self.ranking is not None
@@ -269,15 +253,13 @@ class CaptionNetwork(nn.Module):
         """See `search.Writer.write`."""
         batch, beams = words.shape
         rows = tuple(part.flatten(0, 1)[None].contiguous() for part in state)
-        x = self.vectors(words).flatten(0, 1)[:, None]
+        x = self.vectors(self.read_as[words]).flatten(0, 1)[:, None]
         lower, first = self.lower(x, rows[:2])
         # The sentences of one picture read its memory together, as steps do in training.
-        lower = lower.view(batch, beams, -1)
-        seen, weights = self._see(lower, memory)
-        both = torch.cat([lower, seen], -1).flatten(0, 1)[:, None]
-        upper, second = self.upper(both, rows[2:])
-        upper = upper.view(batch, beams, -1)
-        logits = self._scores(lower, upper, seen, weights, memory).float()
+        seen, _ = self._see(lower.view(batch, beams, -1), memory)
+        seen = seen.reshape(batch * beams, 1, -1)
+        upper, second = self.upper(torch.cat([lower, seen], -1), rows[2:])
+        logits = self._logits(lower, upper, seen).float().view(batch, beams, -1)
         after = tuple(part[0].unflatten(0, (batch, beams)) for part in (*first, *second))
         return logits.log_softmax(-1), after
 

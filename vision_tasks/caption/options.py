@@ -22,9 +22,6 @@ class CaptionOptions:
     way: Literal["attention", "first", "each"] = "attention"
     """how the decoder sees: it attends to the map, the picture is its first input, or an input at
     each step"""
-    apart: bool = False
-    """words of colours are read from the pixels attended to and all others from outlines, so that
-    colours can stand before words they were never seen with; for attention without a ranking"""
     memory: int = 128
     """length of a map cell's vector that attention reads, or of the picture's at each step"""
     embedding: int = 128
@@ -35,6 +32,9 @@ class CaptionOptions:
     """share of values between layers that is dropped in training"""
     word_dropout: float = 0.3
     """share of the words before the next one that the decoder does not see in training"""
+    read_colours: bool = True
+    """whether the decoder reads which colours it said; without, it cannot guess from a colour what
+    has it, and says pairs of both that training never had"""
     label_smoothing: float = 0.0
     """share of the target's probability that is spread over all words"""
     fewest: int = 1
@@ -71,8 +71,6 @@ class CaptionOptions:
                 raise UsageError(f"{name} is {getattr(self, name)}; it must be 1 or more.")
         if self.longest < 2:
             raise UsageError(f"longest is {self.longest}; it must be 2 or more.")
-        if self.apart and (self.way != "attention" or self.ranking != "none"):
-            raise UsageError("apart needs the way attention and no ranking; leave it out.")
         if not 0 <= self.shift < self.size:
             raise UsageError(f"shift is {self.shift}; it lies in [0, {self.size}) pixels.")
         for name in ("detector_weight", "ranking_weight", "margin"):
