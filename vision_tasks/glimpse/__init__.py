@@ -48,6 +48,7 @@ PRESETS = {
     "mnih": Preset(
         replace(
             _FAST,
+            sensor="dense",
             core="relu",
             first="random",
             answers="last",

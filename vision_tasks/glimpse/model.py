@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ...backbones import create_backbone
 from .options import GlimpseOptions
 from .play import Played, play
-from .retina import Retina
+from .retina import Retina, Sensor
 
 ACTIONS = 3
 """Of catch: stay, left, right."""
@@ -57,7 +57,8 @@ class GlimpseNetwork(nn.Module):
         super().__init__()
         self.options = options
         self.retina = Retina(options.patch, options.scales)
-        self.seen = nn.Linear(self.retina.out_features, options.what)
+        channels = options.channels if options.sensor == "convolution" else 0
+        self.sensor = Sensor(options.patch, options.scales, channels, options.what)
         self.standing = nn.Linear(2, options.what)
         self.joint = nn.Linear(2 * options.what, options.joint)
         if options.core == "relu":  # h' = relu(W [g, h] + b)
@@ -80,7 +81,7 @@ class GlimpseNetwork(nn.Module):
         He 2015 for what is rectified; the rectified core begins with the identity (Le 2015), the
         LSTM with open forget gates.
         """
-        for layer in (self.seen, self.standing, self.joint):
+        for layer in (self.standing, self.joint):
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
             nn.init.zeros_(layer.bias)
         hidden = self.options.hidden
@@ -103,7 +104,7 @@ class GlimpseNetwork(nn.Module):
         """(rows, hidden), what answers and places are read from."""
         return state[0] if state[0].ndim == 2 else state[0][-1]
 
-    def look(self, maps: list[Tensor], places: Tensor, state: State) -> State:
+    def look(self, maps: Tensor, places: Tensor, state: State) -> State:
         """The core after a glimpse.
 
         Args:
@@ -111,7 +112,7 @@ class GlimpseNetwork(nn.Module):
             places: (B, M, 2).
             state: of B * M rows, the copies of a picture beside each other.
         """
-        what = torch.relu(self.seen(self.retina(maps, places)))
+        what = self.sensor(self.retina(maps, places))
         where = torch.relu(self.standing(places))
         glimpse = torch.relu(self.joint(torch.cat([what, where], -1))).flatten(0, 1)
         if self.options.core == "relu":

@@ -40,6 +40,11 @@ class GlimpseOptions:
     """radius of the circle on which the later glimpses stand before they learn; 0 for none"""
     deviation: float = 0.15
     """standard deviation of a place around its mean; the picture's sides lie at -1 and 1"""
+    sensor: Literal["convolution", "dense"] = "convolution"
+    """what sees a retina's patches: two convolutions of 3x3, each halved after, and a layer on
+    top; or that layer alone (Mnih 2014)"""
+    channels: int = 16
+    """of the first of these convolutions; the second has twice as many"""
     what: int = 128
     """length of the vector that is made of a retina's patches, and of the one of their place"""
     joint: int = 256
@@ -83,7 +88,7 @@ class GlimpseOptions:
 
     def __post_init__(self) -> None:
         """Refuses what makes no sense; raises UsageError."""
-        for name in ("glimpses", "patch", "scales", "what", "joint", "hidden"):
+        for name in ("glimpses", "patch", "scales", "channels", "what", "joint", "hidden"):
             if getattr(self, name) < 1:
                 raise UsageError(f"{name} is {getattr(self, name)}; it must be 1 or more.")
         for name in ("copies", "test_copies"):
@@ -98,6 +103,11 @@ class GlimpseOptions:
             raise UsageError(f"ring is {self.ring}; it must lie in [0, 1).")
         if not 0 <= self.validation < 1:
             raise UsageError(f"validation is {self.validation}; it must lie in [0, 1).")
+        if self.sensor == "convolution" and self.patch < 4:
+            raise UsageError(
+                f"a patch of {self.patch} pixels cannot be halved twice; give --patch 4 or more, "
+                "or --sensor dense."
+            )
         self._check_task()
         self.kernels()
 
