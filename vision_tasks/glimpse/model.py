@@ -121,33 +121,34 @@ class GlimpseNetwork(nn.Module):
         after: State = self.backbone(glimpse[:, None], state)[1]
         return after
 
-    def place_of(self, state: State | None, noise: Tensor, index: int) -> tuple[Tensor, Tensor]:
+    def place_of(
+        self, state: State, last: Tensor | None, noise: Tensor, index: int
+    ) -> tuple[Tensor, Tensor]:
         """Draws the next place.
 
         Args:
-            state: before it; None before the first glimpse.
-            index: of the glimpse, from 0.
+            state: before it.
+            last: (B, M, 2), the place before; None before the first glimpse.
             noise: float (B, M, 2), standard normal.
+            index: of the glimpse, from 0.
 
         Returns:
             What was drawn and its mean, (B, M, 2); a place is that, brought into [-1, 1].
         """
         options = self.options
-        how = options.where if state is not None else "centre"
-        if state is None and options.where == "learned":
-            how = "random" if options.first == "random" else "centre"
-        elif options.where == "random":
-            how = "random"
-        nothing = torch.zeros_like(noise)
+        first = options.first if options.where == "learned" else options.where
+        how = options.where if last is not None else first
         if how == "centre":
-            return nothing, nothing
+            return torch.zeros_like(noise), torch.zeros_like(noise)
         if how == "random":  # the normal distribution's function makes it even
-            return torch.erf(noise * 0.5**0.5), nothing
-        assert self.locator is not None and state is not None
+            return torch.erf(noise * 0.5**0.5), torch.zeros_like(noise)
+        assert self.locator is not None and last is not None
         towards = self.locator(self.vector_of(state).detach()).float()
         if self.path is not None:
             towards = towards + self.path[index - 1]
         mean = torch.tanh(towards).view_as(noise)
+        if options.moves == "relative":
+            mean = last + mean
         return (mean + options.deviation * noise).detach(), mean
 
     def forward(
@@ -170,10 +171,11 @@ class GlimpseNetwork(nn.Module):
         count, copies, looks = noise.shape[:3]
         maps = self.retina.prepare(pictures)
         state = self.begin(count * copies)
+        place: Tensor | None = None
         found: list[tuple[Tensor, ...]] = []
         for index in range(looks):
             guess = self.guess(self.vector_of(state).detach()).view(count, copies)
-            drawn, mean = self.place_of(state if index else None, noise[:, :, index], index)
+            drawn, mean = self.place_of(state, place, noise[:, :, index], index)
             place = drawn.clamp(-1, 1)
             state = self.look(maps, place, state)
             found.append((self.vector_of(state).view(count, copies, -1), place, drawn, mean, guess))

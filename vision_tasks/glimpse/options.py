@@ -36,6 +36,8 @@ class GlimpseOptions:
     """places of the glimpses: learnt, at random (a control), or always in the middle"""
     first: Literal["random", "centre"] = "centre"
     """place of the first glimpse"""
+    moves: Literal["absolute", "relative"] = "absolute"
+    """whether a place is told by itself, or as a step from the one before"""
     ring: float = 0.4
     """radius of the circle on which the later glimpses stand before they learn; 0 for none"""
     deviation: float = 0.15
