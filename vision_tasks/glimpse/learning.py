@@ -53,7 +53,8 @@ def loss(model: nn.Module, batch: Batch, moment: Moment) -> Mapping[str, Tensor]
         return {"loss": F.cross_entropy(logits, batch["labels"]), "accuracy": right}
     given = batch["games" if options.task == "catch" else "pictures"]
     shape = len(given), options.copies, options.looks
-    noise = torch.randn(*shape, 2, generator=moment.generator).to(given.device)
+    noise = torch.randn(*shape, 2, generator=moment.generator)
+    noise = noise.to(given.device, non_blocking=True)  # a GPU must not wait for it
     if options.task == "catch":
         chances = torch.rand(shape, generator=moment.generator).to(given.device)
         return game_loss(model(given, noise, chances), options)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ...backbones import create_backbone
 from .options import GlimpseOptions
 from .play import Played, play
-from .retina import Retina, Sensor
+from .retina import Prepared, Retina, Sensor
 
 ACTIONS = 3
 """Of catch: stay, left, right."""
@@ -104,15 +104,15 @@ class GlimpseNetwork(nn.Module):
         """(rows, hidden), what answers and places are read from."""
         return state[0] if state[0].ndim == 2 else state[0][-1]
 
-    def look(self, maps: Tensor, places: Tensor, state: State) -> State:
+    def look(self, seen: Prepared, places: Tensor, state: State) -> State:
         """The core after a glimpse.
 
         Args:
-            maps: `Retina.prepare` of B pictures.
+            seen: `Retina.prepare` of B pictures.
             places: (B, M, 2).
             state: of B * M rows, the copies of a picture beside each other.
         """
-        what = self.sensor(self.retina(maps, places))
+        what = self.sensor(self.retina(seen, places))
         where = torch.relu(self.standing(places))
         glimpse = torch.relu(self.joint(torch.cat([what, where], -1))).flatten(0, 1)
         if self.options.core == "relu":
@@ -169,7 +169,7 @@ class GlimpseNetwork(nn.Module):
 
     def _read(self, pictures: Tensor, noise: Tensor) -> Looked:
         count, copies, looks = noise.shape[:3]
-        maps = self.retina.prepare(pictures)
+        seen = self.retina.prepare(pictures)
         state = self.begin(count * copies)
         place: Tensor | None = None
         found: list[tuple[Tensor, ...]] = []
@@ -177,7 +177,7 @@ class GlimpseNetwork(nn.Module):
             guess = self.guess(self.vector_of(state).detach()).view(count, copies)
             drawn, mean = self.place_of(state, place, noise[:, :, index], index)
             place = drawn.clamp(-1, 1)
-            state = self.look(maps, place, state)
+            state = self.look(seen, place, state)
             found.append((self.vector_of(state).view(count, copies, -1), place, drawn, mean, guess))
         vectors, *rest = (torch.stack(parts, 2) for parts in zip(*found, strict=True))
         return Looked(self.answer(vectors), *rest)

@@ -72,13 +72,13 @@ class Player:
         screens = torch.from_numpy(observations)
         if self.exchanged:
             screens = screens.roll(1, 0)
-        maps = network.retina.prepare(screens.to(self.noise.device))
+        seen = network.retina.prepare(screens.to(self.noise.device))
         before = network.vector_of(self.state).detach()
         guess = network.guess(before).view(count, copies)
         drawn, mean = network.place_of(self.state, self.place, self.noise[:, :, index], index)
         self.place = drawn.clamp(-1, 1)
         places = self.place.view(-1, 1, 2)  # every row has a screen of its own
-        self.state = network.look(maps, places, self.state)
+        self.state = network.look(seen, places, self.state)
         logits = network.answer(network.vector_of(self.state)).float()
         if self.chances is None:
             actions = logits.argmax(1)

@@ -2,9 +2,25 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+
+class Prepared(NamedTuple):
+    """What all glimpses of B pictures share.
+
+    Attributes:
+        maps: float (B, k, P, P), each scale's averages at every pixel; P is S and two rims.
+        begins: int64 (B, 1), where a picture's numbers begin in `maps`.
+        pattern: int64 (k * w * w,), where the numbers of a glimpse lie, counted from its place.
+    """
+
+    maps: Tensor
+    begins: Tensor
+    pattern: Tensor
 
 
 class Retina(nn.Module):
@@ -28,15 +44,8 @@ class Retina(nn.Module):
         """k * w * w, numbers in a glimpse."""
         return self.scales * self.patch**2
 
-    def prepare(self, pictures: Tensor) -> Tensor:
-        """What all glimpses of some pictures share: each scale's averages at every pixel.
-
-        Args:
-            pictures: (B, 1, S, S), uint8 in 0..255 or float in [0, 1].
-
-        Returns:
-            float (B, k, P, P), where P is S and a rim on both sides.
-        """
+    def prepare(self, pictures: Tensor) -> Prepared:
+        """What all glimpses of pictures (B, 1, S, S) share, uint8 in 0..255 or float in [0, 1]."""
         x = pictures.float() / (255 if pictures.dtype == torch.uint8 else 1)
         maps = [F.pad(x, (self.rim,) * 4)]
         for scale in range(1, self.scales):
@@ -45,24 +54,34 @@ class Retina(nn.Module):
             last = F.pad(maps[-1], (0, half, 0, half))
             rows = last[..., :-half, :] + last[..., half:, :]
             maps.append((rows[..., :-half] + rows[..., half:]) / 4)
-        return torch.cat(maps, 1)
+        found = torch.cat(maps, 1)
+        begins = torch.arange(len(x), device=x.device)[:, None] * found[0].numel()
+        return Prepared(found, begins, self._pattern(found.shape[-1], x.device))
 
-    def forward(self, maps: Tensor, places: Tensor) -> Tensor:
+    def forward(self, seen: Prepared, places: Tensor) -> Tensor:
         """Looks at pictures.
 
         Args:
-            maps: of `prepare`, for B pictures.
+            seen: of `prepare`, for B pictures.
             places: (B, M, 2), M places on each.
 
         Returns:
             (B, M, k * w * w), the narrowest patch first.
         """
-        count, scales, width = maps.shape[:3]
-        side = width - 2 * self.rim
-        centre = ((places.float().clamp(-1, 1) + 1) * ((side - 1) / 2)).round().long()
-        begin = torch.arange(count, device=places.device) * (scales * width**2)
-        index = begin[:, None] + centre[..., 0] * width + centre[..., 1]
-        return maps.flatten()[index[..., None] + _pattern(self, width, places.device)]
+        width = seen.maps.shape[-1]
+        half = (width - 2 * self.rim - 1) / 2
+        centre = ((places.float().clamp(-1, 1) + 1) * half).round().long()
+        index = seen.begins + centre[..., 0] * width + centre[..., 1]
+        return seen.maps.flatten()[index[..., None] + seen.pattern]
+
+    def _pattern(self, width: int, device: torch.device) -> Tensor:
+        step = torch.arange(self.patch, device=device)
+        found = []
+        for scale in range(self.scales):
+            block = 2**scale
+            line = step * block - self.patch * block // 2 + self.rim
+            found.append(scale * width**2 + (line[:, None] * width + line).flatten())
+        return torch.cat(found)
 
 
 class Sensor(nn.Module):
@@ -101,14 +120,3 @@ class Sensor(nn.Module):
         seen = self.below(patches.view(-1, *self.shape)) if len(self.below) else patches
         found: Tensor = torch.relu(self.top(seen.flatten(1) if len(self.below) else seen))
         return found.view(*patches.shape[:-1], -1)
-
-
-def _pattern(retina: Retina, width: int, device: torch.device) -> Tensor:
-    """(k * w * w,): where the numbers of a glimpse lie, counted from the place's own."""
-    step = torch.arange(retina.patch, device=device)
-    found = []
-    for scale in range(retina.scales):
-        block = 2**scale
-        line = step * block - retina.patch * block // 2 + retina.rim
-        found.append(scale * width**2 + (line[:, None] * width + line).flatten())
-    return torch.cat(found)
