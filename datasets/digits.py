@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.lib.stride_tricks import sliding_window_view
 from torch import Tensor
 
 from ..errors import UsageError
@@ -201,16 +203,15 @@ def _strew(page: np.ndarray, sources: np.ndarray, drawn: np.ndarray, side: int) 
     """Lays a piece of some digit on each page; `drawn` are five random numbers for each."""
     owner = (drawn[:, 0] * len(sources)).astype(np.int64)
     cut = (drawn[:, 1:3] * (SIDE - side + 1)).astype(np.int64)
-    rows, columns = (cut[:, axis, None] + np.arange(side) for axis in (0, 1))
-    pieces = sources[owner[:, None, None], rows[:, :, None], columns[:, None]]
+    pieces = sliding_window_view(sources, (side, side), axis=(1, 2))[owner, cut[:, 0], cut[:, 1]]
     _lay(page, pieces, (drawn[:, 3:5] * (page.shape[1] - side + 1)).astype(np.int64))
 
 
 def _lay(page: np.ndarray, ink: np.ndarray, corner: np.ndarray) -> None:
     """Draws (B, h, h) with its corners (row, column) on pages (B, S, S), in place."""
-    rows, columns = (corner[:, axis, None] + np.arange(ink.shape[1]) for axis in (0, 1))
-    place = np.arange(len(page))[:, None, None], rows[:, :, None], columns[:, None]
-    page[place] = np.maximum(page[place], ink)
+    windows = sliding_window_view(page, ink.shape[1:], axis=(1, 2), writeable=True)
+    place = np.arange(len(page)), corner[:, 0], corner[:, 1]
+    windows[place] = np.maximum(windows[place], ink)
 
 
 def _distorted(ink: Tensor, drawn: Tensor, distortion: Distortion) -> Tensor:
@@ -235,10 +236,22 @@ def _distorted(ink: Tensor, drawn: Tensor, distortion: Distortion) -> Tensor:
     theta = torch.cat([torch.stack(rows, 1), moved[:, :, None]], 2)
     grid = F.affine_grid(theta, [len(ink), 1, SIDE, SIDE], align_corners=False)
     if distortion.bend:
-        bent = F.interpolate(knots, (SIDE, SIDE), mode="bicubic", align_corners=True)
+        curve = _curves()
+        bent = curve @ knots @ curve.T
         grid = grid + bent.permute(0, 2, 3, 1) * (distortion.bend * pixel)
     seen = F.grid_sample(ink[:, None].float(), grid, align_corners=False)
     return seen[:, 0].round().clamp(0, 255).to(torch.uint8)
+
+
+@cache
+def _curves() -> Tensor:
+    """(28, knots): cubic curves through knots along an axis, as a matrix.
+
+    A product with it on both sides is bicubic interpolation, at a fraction of its time.
+    """
+    knots = torch.eye(_KNOTS)[None, None]
+    curves = F.interpolate(knots, (SIDE, _KNOTS), mode="bicubic", align_corners=True)
+    return curves[0, 0]
 
 
 def _mix(values: np.ndarray) -> np.ndarray:

@@ -211,11 +211,13 @@ def test_places_are_where_the_options_say():
 
 
 @pytest.mark.parametrize("core", ["lstm", "gru", "relu"])
-@pytest.mark.parametrize("scales", [1, 3])
-def test_multiply_adds_of_glimpses_are_those_that_torch_counts(core, scales):
+@pytest.mark.parametrize(
+    ("scales", "sensor"), [(1, "dense"), (3, "dense"), (1, "convolution"), (3, "convolution")]
+)
+def test_multiply_adds_of_glimpses_are_those_that_torch_counts(core, scales, sensor):
     """Layers by torch's counter; of fused recurrent kernels, which it passes over, by their
     matrices. The averages of the wide patches come on top, answers before the last one do not."""
-    options = replace(TINY, core=core, scales=scales)
+    options = replace(TINY, core=core, scales=scales, sensor=sensor)
     model = build_model(options, FACTS).eval()
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model(torch.rand(1, 1, 28, 28), torch.randn(1, 1, 3, 2))
@@ -268,6 +270,7 @@ def test_whole_readers_cost_as_much_as_glimpses(size, reader, layers):
         ({"task": "catch", "size": 24, "reader": "dense"}, "played by glimpses"),
         ({"layers": "[[1, 2]]"}, "JSON list like"),
         ({"layers": "x"}, "JSON list like"),
+        ({"patch": 3}, "cannot be halved twice"),
         ({"turn": -1.0}, "must not be below 0"),
     ],
 )

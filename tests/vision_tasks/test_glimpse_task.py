@@ -108,7 +108,7 @@ def test_a_perfect_player_would_catch_every_ball():
         def guess(self, vector: Tensor) -> Tensor:
             return vector[:, :1] * 0
 
-        def place_of(self, state, noise: Tensor, index: int) -> tuple[Tensor, Tensor]:
+        def place_of(self, state, last, noise: Tensor, index: int) -> tuple[Tensor, Tensor]:
             return noise * 0, noise * 0
 
         def look(self, maps: list[Tensor], places: Tensor, state) -> tuple[Tensor, ...]:

@@ -13,16 +13,27 @@ from .scores import METRICS, measure
 
 __all__ = ["TASK", "GlimpseOptions", "GlimpseRunOptions"]
 
+_FAST = GlimpseOptions()
+_STATIC = replace(_FAST, channels=24, what=256)
+_WIDE = replace(
+    _STATIC,
+    task="translated",
+    size=60,
+    glimpses=8,
+    patch=12,
+    scales=3,
+    moves="relative",
+    ring=0.0,
+    deviation=0.25,
+)
 _LEARNING = Learning(
-    batch_size=64,
-    learning_rate=1e-3,
+    batch_size=256,
+    learning_rate=2e-3,
     weight_decay=0.01,
-    epochs=100,
+    epochs=600,
     clip_norm=1.0,
     average=0.998,
 )
-_FAST = GlimpseOptions()
-_WIDE = replace(_FAST, task="translated", size=60, glimpses=8, patch=12, scales=3)
 _MNIH = Learning(
     batch_size=64,
     optimizer="sgd",
@@ -36,22 +47,25 @@ _MNIH = Learning(
 )
 
 PRESETS = {
-    "fast": Preset(_FAST, replace(_LEARNING, epochs=20), "mnist_test"),
-    "static": Preset(_FAST, _LEARNING, "mnist_test"),
+    "fast": Preset(_FAST, replace(_LEARNING, batch_size=64, epochs=20), "mnist_test"),
+    "static": Preset(_STATIC, _LEARNING, "mnist_test"),
     "translated": Preset(_WIDE, _LEARNING, "mnist_test"),
     "cluttered": Preset(replace(_WIDE, task="cluttered"), _LEARNING, "mnist_test"),
     "catch": Preset(
-        replace(_FAST, task="catch", size=24, patch=6, scales=3, copies=8),
-        replace(_LEARNING, batch_size=32, epochs=1),
+        replace(_FAST, task="catch", size=24, patch=6, scales=3, copies=8, sensor="dense"),
+        replace(_LEARNING, batch_size=32, learning_rate=1e-3, epochs=1),
         "catch",
     ),
     "mnih": Preset(
         replace(
             _FAST,
+            sensor="dense",
             core="relu",
             first="random",
             answers="last",
+            reward="right",
             baseline="learned",
+            last_deviation=0.15,
             copies=10,
             test_copies=10,
             test_noise=True,

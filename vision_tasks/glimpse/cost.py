@@ -18,7 +18,7 @@ def of_glimpses(options: GlimpseOptions, answers: int) -> int:
     """
     patch = options.patch**2
     averages = sum(patch * 4**scale for scale in range(1, options.scales))
-    seen = options.scales * patch * options.what + 2 * options.what
+    seen = of_sensor(options) + 2 * options.what
     joint = 2 * options.what * options.joint
     gates = {"lstm": 4, "gru": 3, "relu": 1}[options.core]
     core = gates * options.hidden * (options.joint + options.hidden)
@@ -27,6 +27,15 @@ def of_glimpses(options: GlimpseOptions, answers: int) -> int:
     spoken = looks if options.task == "catch" else 1
     path = looks * (averages + seen + joint + core) + locations
     return options.test_copies * (path + spoken * options.hidden * answers)
+
+
+def of_sensor(options: GlimpseOptions) -> int:
+    """Of what makes a vector of one glimpse's patches."""
+    patch, first = options.patch, options.channels
+    if options.sensor == "dense":
+        return options.scales * patch**2 * options.what
+    convolutions = 9 * first * (options.scales * patch**2 + 2 * first * (patch // 2) ** 2)
+    return convolutions + 2 * first * (patch // 4) ** 2 * options.what
 
 
 def of_dense(size: int, width: int, answers: int) -> int:

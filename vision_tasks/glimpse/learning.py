@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...tasks import Batch, Moment
-from .model import GlimpseNetwork, glimpse_network
+from .model import GlimpseNetwork, Looked, glimpse_network
 from .options import GlimpseOptions
 from .play import Played
 from .reinforce import log_density, reinforce, returns_to_go
@@ -53,20 +53,27 @@ def loss(model: nn.Module, batch: Batch, moment: Moment) -> Mapping[str, Tensor]
         return {"loss": F.cross_entropy(logits, batch["labels"]), "accuracy": right}
     given = batch["games" if options.task == "catch" else "pictures"]
     shape = len(given), options.copies, options.looks
-    noise = torch.randn(*shape, 2, generator=moment.generator).to(given.device)
+    noise = torch.randn(*shape, 2, generator=moment.generator)
+    deviation = options.deviation_at(moment.progress)
+    if options.where == "learned":  # a first place at random keeps its noise
+        noise[:, :, 1:] *= deviation / options.deviation
+    noise = noise.to(given.device, non_blocking=True)  # a GPU must not wait for it
     if options.task == "catch":
         chances = torch.rand(shape, generator=moment.generator).to(given.device)
-        return game_loss(model(given, noise, chances), options)
-    return picture_loss(model(given, noise), batch["labels"], options)
+        return game_loss(model(given, noise, chances), options, deviation)
+    return picture_loss(model(given, noise), batch["labels"], options, deviation)
 
 
-def picture_loss(looked: Any, labels: Tensor, options: GlimpseOptions) -> dict[str, Tensor]:
+def picture_loss(
+    looked: Looked, labels: Tensor, options: GlimpseOptions, deviation: float
+) -> dict[str, Tensor]:
     """Cross entropy of the answers, REINFORCE for the places, and the baseline's square error.
 
     Args:
-        looked: `Looked`, of B pictures.
+        looked: of B pictures.
         labels: int64 (B,).
         options: of the task.
+        deviation: that places were drawn with.
     """
     logits = looked.logits.float()
     count, copies, looks, classes = logits.shape
@@ -81,7 +88,7 @@ def picture_loss(looked: Any, labels: Tensor, options: GlimpseOptions) -> dict[s
     last = options.answers == "last"
     answers = wrong[..., -1].mean() if last else wrong.mean()
     returns = rewards[..., -1:].expand_as(rewards) if last else returns_to_go(rewards)
-    chances = log_density(looked.drawn, looked.means.float(), options.deviation)
+    chances = log_density(looked.drawn, looked.means.float(), deviation)
     if options.where != "learned":
         chances = torch.zeros_like(chances)
     # The first place is not chosen by the network, and so has no advantage.
@@ -100,25 +107,29 @@ def picture_loss(looked: Any, labels: Tensor, options: GlimpseOptions) -> dict[s
     }
 
 
-def game_loss(played: Played, options: GlimpseOptions) -> dict[str, Tensor]:
-    """REINFORCE for moves and places, and the baseline's square error.
+def game_loss(played: Played, options: GlimpseOptions, deviation: float) -> dict[str, Tensor]:
+    """REINFORCE for moves and places, the moves' entropy, and the baseline's square error.
 
     Args:
         played: B games in M copies.
         options: of the task.
+        deviation: that places were drawn with.
     """
-    moves = played.logits.log_softmax(-1).gather(-1, played.actions[..., None])[..., 0]
+    logarithms = played.logits.log_softmax(-1)
+    entropy = -(logarithms.exp() * logarithms).sum(-1).mean()
+    moves = logarithms.gather(-1, played.actions[..., None])[..., 0]
     chances = moves
     if options.where == "learned":
-        places = log_density(played.drawn, played.means.float(), options.deviation)
+        places = log_density(played.drawn, played.means.float(), deviation)
         first = torch.arange(places.shape[-1], device=places.device) == 0
         chances = moves + options.reinforce * places.masked_fill(first, 0.0)
     returns = played.rewards[..., None].expand_as(chances)
     copies = options.baseline == "copies"
     found, baseline = reinforce(chances, returns, played.guesses.float(), copies=copies)
     return {
-        "loss": found + baseline,
+        "loss": found + baseline - options.entropy * entropy,
         "moves": found,
+        "entropy": entropy,
         "baseline": baseline,
         "caught": (played.rewards > 0).float().mean(),
     }

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ...backbones import create_backbone
 from .options import GlimpseOptions
 from .play import Played, play
-from .retina import Retina
+from .retina import Prepared, Retina, Sensor
 
 ACTIONS = 3
 """Of catch: stay, left, right."""
@@ -57,7 +57,8 @@ class GlimpseNetwork(nn.Module):
         super().__init__()
         self.options = options
         self.retina = Retina(options.patch, options.scales)
-        self.seen = nn.Linear(self.retina.out_features, options.what)
+        channels = options.channels if options.sensor == "convolution" else 0
+        self.sensor = Sensor(options.patch, options.scales, channels, options.what)
         self.standing = nn.Linear(2, options.what)
         self.joint = nn.Linear(2 * options.what, options.joint)
         if options.core == "relu":  # h' = relu(W [g, h] + b)
@@ -80,7 +81,7 @@ class GlimpseNetwork(nn.Module):
         He 2015 for what is rectified; the rectified core begins with the identity (Le 2015), the
         LSTM with open forget gates.
         """
-        for layer in (self.seen, self.standing, self.joint):
+        for layer in (self.standing, self.joint):
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
             nn.init.zeros_(layer.bias)
         hidden = self.options.hidden
@@ -103,15 +104,15 @@ class GlimpseNetwork(nn.Module):
         """(rows, hidden), what answers and places are read from."""
         return state[0] if state[0].ndim == 2 else state[0][-1]
 
-    def look(self, maps: list[Tensor], places: Tensor, state: State) -> State:
+    def look(self, seen: Prepared, places: Tensor, state: State) -> State:
         """The core after a glimpse.
 
         Args:
-            maps: `Retina.prepare` of B pictures.
+            seen: `Retina.prepare` of B pictures.
             places: (B, M, 2).
             state: of B * M rows, the copies of a picture beside each other.
         """
-        what = torch.relu(self.seen(self.retina(maps, places)))
+        what = self.sensor(self.retina(seen, places))
         where = torch.relu(self.standing(places))
         glimpse = torch.relu(self.joint(torch.cat([what, where], -1))).flatten(0, 1)
         if self.options.core == "relu":
@@ -120,33 +121,34 @@ class GlimpseNetwork(nn.Module):
         after: State = self.backbone(glimpse[:, None], state)[1]
         return after
 
-    def place_of(self, state: State | None, noise: Tensor, index: int) -> tuple[Tensor, Tensor]:
+    def place_of(
+        self, state: State, last: Tensor | None, noise: Tensor, index: int
+    ) -> tuple[Tensor, Tensor]:
         """Draws the next place.
 
         Args:
-            state: before it; None before the first glimpse.
-            index: of the glimpse, from 0.
+            state: before it.
+            last: (B, M, 2), the place before; None before the first glimpse.
             noise: float (B, M, 2), standard normal.
+            index: of the glimpse, from 0.
 
         Returns:
             What was drawn and its mean, (B, M, 2); a place is that, brought into [-1, 1].
         """
         options = self.options
-        how = options.where if state is not None else "centre"
-        if state is None and options.where == "learned":
-            how = "random" if options.first == "random" else "centre"
-        elif options.where == "random":
-            how = "random"
-        nothing = torch.zeros_like(noise)
+        first = options.first if options.where == "learned" else options.where
+        how = options.where if last is not None else first
         if how == "centre":
-            return nothing, nothing
+            return torch.zeros_like(noise), torch.zeros_like(noise)
         if how == "random":  # the normal distribution's function makes it even
-            return torch.erf(noise * 0.5**0.5), nothing
-        assert self.locator is not None and state is not None
+            return torch.erf(noise * 0.5**0.5), torch.zeros_like(noise)
+        assert self.locator is not None and last is not None
         towards = self.locator(self.vector_of(state).detach()).float()
         if self.path is not None:
             towards = towards + self.path[index - 1]
         mean = torch.tanh(towards).view_as(noise)
+        if options.moves == "relative":
+            mean = last + mean
         return (mean + options.deviation * noise).detach(), mean
 
     def forward(
@@ -167,14 +169,15 @@ class GlimpseNetwork(nn.Module):
 
     def _read(self, pictures: Tensor, noise: Tensor) -> Looked:
         count, copies, looks = noise.shape[:3]
-        maps = self.retina.prepare(pictures)
+        seen = self.retina.prepare(pictures)
         state = self.begin(count * copies)
+        place: Tensor | None = None
         found: list[tuple[Tensor, ...]] = []
         for index in range(looks):
             guess = self.guess(self.vector_of(state).detach()).view(count, copies)
-            drawn, mean = self.place_of(state if index else None, noise[:, :, index], index)
+            drawn, mean = self.place_of(state, place, noise[:, :, index], index)
             place = drawn.clamp(-1, 1)
-            state = self.look(maps, place, state)
+            state = self.look(seen, place, state)
             found.append((self.vector_of(state).view(count, copies, -1), place, drawn, mean, guess))
         vectors, *rest = (torch.stack(parts, 2) for parts in zip(*found, strict=True))
         return Looked(self.answer(vectors), *rest)

@@ -36,10 +36,19 @@ class GlimpseOptions:
     """places of the glimpses: learnt, at random (a control), or always in the middle"""
     first: Literal["random", "centre"] = "centre"
     """place of the first glimpse"""
+    moves: Literal["absolute", "relative"] = "absolute"
+    """whether a place is told by itself, or as a step from the one before"""
     ring: float = 0.4
     """radius of the circle on which the later glimpses stand before they learn; 0 for none"""
     deviation: float = 0.15
     """standard deviation of a place around its mean; the picture's sides lie at -1 and 1"""
+    last_deviation: float = 0.05
+    """what it falls to, evenly, while the network learns; above it, it stays as it is"""
+    sensor: Literal["convolution", "dense"] = "convolution"
+    """what sees a retina's patches: two convolutions of 3x3, each halved after, and a layer on
+    top; or that layer alone (Mnih 2014)"""
+    channels: int = 16
+    """of the first of these convolutions; the second has twice as many"""
     what: int = 128
     """length of the vector that is made of a retina's patches, and of the one of their place"""
     joint: int = 256
@@ -50,12 +59,14 @@ class GlimpseOptions:
     """length of the core's state"""
     answers: Literal["each", "last"] = "each"
     """whether an answer is given, and learnt, after each glimpse or after the last one only"""
-    reward: Literal["right", "likelihood", "log"] = "right"
-    """of an answer: 1 where it is right; or the truth's probability; or that one's logarithm"""
+    reward: Literal["likelihood", "right", "log"] = "likelihood"
+    """of an answer: the truth's probability; or 1 where it is right; or that one's logarithm"""
     baseline: Literal["learned", "copies"] = "copies"
     """what a return is compared with: a learnt guess; or also the other copies' returns"""
     reinforce: float = 1.0
     """factor on the loss of the places"""
+    entropy: float = 0.05
+    """factor on the entropy of a game's moves, which is raised so that they stay open"""
     copies: int = 4
     """Monte-Carlo copies of a picture in training: each looks elsewhere"""
     test_copies: int = 1
@@ -83,21 +94,36 @@ class GlimpseOptions:
 
     def __post_init__(self) -> None:
         """Refuses what makes no sense; raises UsageError."""
-        for name in ("glimpses", "patch", "scales", "what", "joint", "hidden"):
+        for name in ("glimpses", "patch", "scales", "channels", "what", "joint", "hidden"):
             if getattr(self, name) < 1:
                 raise UsageError(f"{name} is {getattr(self, name)}; it must be 1 or more.")
         for name in ("copies", "test_copies"):
             if getattr(self, name) < 1:
                 raise UsageError(f"{name} is {getattr(self, name)}; at least 1 copy looks.")
-        for name in ("reinforce", "multiply_adds", "turn", "stretch", "slant", "bend", "shift"):
+        for name in (
+            "reinforce",
+            "entropy",
+            "multiply_adds",
+            "turn",
+            "stretch",
+            "slant",
+            "bend",
+            "shift",
+        ):
             if getattr(self, name) < 0:
                 raise UsageError(f"{name} is {getattr(self, name)}; it must not be below 0.")
-        if self.deviation <= 0:
-            raise UsageError(f"deviation is {self.deviation}; it must be above 0.")
+        for name in ("deviation", "last_deviation"):
+            if getattr(self, name) <= 0:
+                raise UsageError(f"{name} is {getattr(self, name)}; it must be above 0.")
         if not 0 <= self.ring < 1:
             raise UsageError(f"ring is {self.ring}; it must lie in [0, 1).")
         if not 0 <= self.validation < 1:
             raise UsageError(f"validation is {self.validation}; it must lie in [0, 1).")
+        if self.sensor == "convolution" and self.patch < 4:
+            raise UsageError(
+                f"a patch of {self.patch} pixels cannot be halved twice; give --patch 4 or more, "
+                "or --sensor dense."
+            )
         self._check_task()
         self.kernels()
 
@@ -116,6 +142,11 @@ class GlimpseOptions:
     def looks(self) -> int:
         """Glimpses of an example."""
         return CATCH_STEPS if self.task == "catch" else self.glimpses
+
+    def deviation_at(self, progress: float) -> float:
+        """Of the places that are drawn when so much of training, in [0, 1), is over."""
+        last = min(self.last_deviation, self.deviation)
+        return self.deviation + (last - self.deviation) * progress
 
     def canvas(self) -> Canvas:
         """What digits are drawn on."""

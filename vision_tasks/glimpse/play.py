@@ -62,6 +62,7 @@ class Player:
         self.network, self.noise, self.chances = network, noise, chances
         self.exchanged = exchanged
         self.state = network.begin(noise.shape[0] * noise.shape[1])
+        self.place: Tensor | None = None
         self.kept: list[tuple[Tensor, ...]] = []
 
     def __call__(self, observations: np.ndarray) -> np.ndarray:
@@ -71,14 +72,13 @@ class Player:
         screens = torch.from_numpy(observations)
         if self.exchanged:
             screens = screens.roll(1, 0)
-        maps = network.retina.prepare(screens.to(self.noise.device))
+        seen = network.retina.prepare(screens.to(self.noise.device))
         before = network.vector_of(self.state).detach()
         guess = network.guess(before).view(count, copies)
-        drawn, mean = network.place_of(
-            self.state if index else None, self.noise[:, :, index], index
-        )
-        places = drawn.clamp(-1, 1).view(-1, 1, 2)  # every row has a screen of its own
-        self.state = network.look(maps, places, self.state)
+        drawn, mean = network.place_of(self.state, self.place, self.noise[:, :, index], index)
+        self.place = drawn.clamp(-1, 1)
+        places = self.place.view(-1, 1, 2)  # every row has a screen of its own
+        self.state = network.look(seen, places, self.state)
         logits = network.answer(network.vector_of(self.state)).float()
         if self.chances is None:
             actions = logits.argmax(1)

@@ -88,8 +88,8 @@ def quiet_noise(
         float (B, M, T, 2), on the CPU.
     """
     noise = torch.randn(count, copies, options.looks, 2, generator=generator)
-    if options.where == "learned" and not options.test_noise:
-        noise[:, :, 1 if options.first == "random" else 0 :] = 0
+    if options.where == "learned":
+        noise[:, :, 1:] *= options.deviation_at(1) / options.deviation if options.test_noise else 0
     return noise
 
 
