@@ -50,6 +50,9 @@ class AnswerOptions:
     """mirror training pictures at random; not where questions tell left from right"""
     shift: int = 0
     """pixels that a training picture is moved by at most, its rim being mirrored"""
+    vary: bool = False
+    """change training pictures in ways that the data set knows the answers after, each time anew:
+    Sort-of-CLEVR's boards are mirrored, turned, and their colours exchanged"""
     wordnet: str = field(default="", metadata={"metavar": "FOLDER"})
     """WordNet's folder, for WUPS when the model is scored; without it WUPS is left out"""
 
