@@ -17,6 +17,7 @@ from . import (  # noqa: F401  # each registers its backbones
     resnet,
     speedy,
     stacked,
+    strided,
     vgg,
 )
 from .base import (

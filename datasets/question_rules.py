@@ -57,6 +57,14 @@ _VERBS_OF_HOLDING = _words(
     "hitting chewing biting reading swinging"
 )
 _NO_VERBS = _words("is has was as his its this is us across towards sometimes")
+_MAIN_VERBS = _words(
+    "runs jumps walks plays stands sits looks climbs holds rides waves poses swims catches leaps "
+    "smiles watches performs does goes flies slides splashes shakes dribbles lies leans carries "
+    "throws kicks makes takes gets has tries attempts prepares sleeps races skis surfs skates "
+    "falls moves turns points laughs eats drinks pulls pushes chases reaches"
+)
+"""what a sentence goes on with, whatever stands before"""
+_CLAUSES = _words("as while who that which when whose where")
 _NOT_VERBS_ING = _words("during evening morning string swing wing ring building clothing")
 _PARTS = _words(
     "in on at with near by over through of and from to into against while as under next behind "
@@ -74,6 +82,8 @@ def questions_of(sentence: str) -> list[tuple[str, str, str]]:
         (question, answer, kind), the answer one word of the sentence; often none.
     """
     words = sentence.split()
+    if "s" in words:  # what is left of "a man's shoulders", which nobody would ask for
+        return []
     found = [*_objects(words), *_numbers(words), *_colours(words), *_locations(words)]
     return list(dict.fromkeys(found))
 
@@ -97,8 +107,16 @@ def _is_doing(word: str) -> bool:
 
 def _another_verb(rest: Sequence[str]) -> bool:
     """Whether "wearing a red vest waves ..." goes on with the sentence's own verb."""
-    pairs = zip(rest, rest[1:], strict=False)
-    return "is" in rest or any(a in THINGS and _is_verb(b) for a, b in pairs)
+    for i, word in enumerate(rest):
+        if word in _CLAUSES:  # "... as the sun shines" is a clause of its own
+            return False
+        if (
+            word in ("is", "are")
+            or word in _MAIN_VERBS
+            or (_is_verb(word) and rest[i - 1] in THINGS)
+        ):
+            return True
+    return False
 
 
 def _is_verb(word: str) -> bool:
@@ -142,6 +160,8 @@ def _thing(words: Sequence[str]) -> str | None:
 
 def _numbers(words: Sequence[str]) -> Iterator[tuple[str, str, str]]:
     counted = [i for i, word in enumerate(words) if word in NUMBERS]
+    if {"couple", "pair", "group", "crowd", "bunch"} & set(words):  # uncounted ones stand by
+        return
     # With two numbers, or one behind "of", a picture holds more than either says.
     if len(counted) != 1 or (counted[0] and words[counted[0] - 1] in ("of", "number", "other")):
         return
@@ -190,14 +210,19 @@ def _locations(words: Sequence[str]) -> Iterator[tuple[str, str, str]]:
         if words[j] in PLACES and all(_describes(w) for w in words[i + 1 : j])
     ]
     ends = [
-        j
-        for _, j in found
+        (i, j)
+        for i, j in found
         if j + 1 == len(words) or words[j + 1] in _PARTS or _is_doing(words[j + 1])
     ]
     if len(ends) != 1:  # none, or several that may both be right
         return
+    ((before, end),) = ends
+    others = words[1 if place is None else place + 1 : before]
+    # "a woman smiles at a girl on the sidewalk" tells where the girl is.
+    if any(word in ACTORS or word in GROUPS for word in others[plural is not None :]):
+        return
     who = f"is the {words[place]}" if place is not None else f"are the {plural}"
-    yield f"where {who}", words[ends[0]], "location"
+    yield f"where {who}", words[end], "location"
 
 
 def _describes(word: str) -> bool:

@@ -24,13 +24,14 @@ from .labelled import check_memory, fitted
 from .pictures import SUFFIXES
 from .question_rules import questions_of
 from .scenes import SMALLEST_PICTURE, SceneSplit, draw_scene, scene, scene_questions
-from .sort_of_clevr import PICTURES, ClevrSplit, board, board_questions, draw_board
+from .sort_of_clevr import PICTURES, ClevrSplit, board, board_questions, draw_board, varied
 from .splits import divided_by_group, split_called
 
 SCENES: Mapping[SceneSplit, int] = {"train": 10_000, "validation": 500, "test": 1_000}
 """how many generated scenes each split counts"""
 SCENE_ASKED = 12
 """questions about a scene at most"""
+Varied = Callable[[int, np.random.Generator], tuple[np.ndarray, list[tuple[str, str, str]]]]
 _SPLITS = ("train", "validation", "test")
 _SHARE = 0.1  # of the pictures that a missing split takes
 
@@ -59,10 +60,13 @@ class Asked:
     Attributes:
         pictures: RGB uint8 (S, S, 3) each; generated ones are drawn when they are asked for.
         questions: in the order of their pictures; a picture may have none.
+        varied: (picture's index, generator) -> the picture changed so that its answers are still
+            known, and its questions as (text, answer, kind); None where the data have no such way.
     """
 
     pictures: Sequence[np.ndarray]
     questions: Sequence[Question]
+    varied: Varied | None = None
 
 
 @dataclass(frozen=True)
@@ -139,7 +143,8 @@ def _sort_of_clevr(seed: int, size: int) -> PictureQuestions:
     for name, count in PICTURES.items():
         asked = [board_questions(board(name, seeds[name], i)) for i in range(count)]
         pictures = Made(partial(_board_picture, name, seeds[name], size), count)
-        splits[name] = Asked(pictures, _numbered(asked))
+        changed = partial(_board_varied, name, seeds[name], size)
+        splits[name] = Asked(pictures, _numbered(asked), changed)
     source = {
         "source": "generated as in Santoro and others, A Simple Neural Network Module, 2017",
         "licence": "MIT",
@@ -153,6 +158,13 @@ def _sort_of_clevr(seed: int, size: int) -> PictureQuestions:
 
 def _board_picture(split: ClevrSplit, seed: int, size: int, number: int) -> np.ndarray:
     return draw_board(board(split, seed, number), size)
+
+
+def _board_varied(
+    split: ClevrSplit, seed: int, size: int, number: int, rng: np.random.Generator
+) -> tuple[np.ndarray, list[tuple[str, str, str]]]:
+    one = varied(board(split, seed, number), rng)
+    return draw_board(one, size), board_questions(one)
 
 
 def _scenes(seed: int, size: int) -> PictureQuestions:

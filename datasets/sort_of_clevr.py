@@ -79,6 +79,24 @@ def board(split: ClevrSplit, seed: int, number: int) -> Board:
     return Board(tuple(centres[: len(COLOURS)]), circles, tuple(asked))
 
 
+def varied(one: Board, rng: np.random.Generator) -> Board:
+    """The same board with its colours exchanged among the objects, mirrored and turned.
+
+    Colours, and the questions' with them, are permuted; the board is mirrored from left to right,
+    from top to bottom and about its diagonal, each as a coin falls: 5,760 boards of one. Kinds of
+    questions stay. Answers are those of the new board, so nothing is wrong about them.
+    """
+    order = rng.permutation(len(COLOURS)).tolist()  # colour i comes to stand where order[i] stood
+    across, down, turned = rng.integers(0, 2, 3).tolist()
+    centres = []
+    for i in order:
+        x, y = one.centres[i]
+        x, y = SIDE - 1 - x if across else x, SIDE - 1 - y if down else y
+        centres.append((y, x) if turned else (x, y))
+    asked = tuple((kind, order.index(colour)) for kind, colour in one.asked)
+    return Board(tuple(centres), tuple(one.circles[i] for i in order), asked)
+
+
 def answer_of(one: Board, kind: str, colour: int) -> str:
     """The right answer: "yes", "no", a shape, or a number from 1 to 6."""
     here = one.centres[colour]

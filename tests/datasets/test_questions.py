@@ -25,6 +25,7 @@ from eightbit.datasets.sort_of_clevr import (
     board,
     board_questions,
     draw_board,
+    varied,
 )
 from eightbit.errors import DataError, UsageError
 
@@ -51,26 +52,28 @@ def _seen(picture: np.ndarray) -> list[tuple[float, float, bool]]:
     return found
 
 
+def _answer_from(things: list[tuple[float, float, bool]], kind: str, colour: int) -> str:
+    x, y, circle = things[colour]
+    others = [i for i in range(6) if i != colour]
+    far = {i: math.hypot(things[i][0] - x, things[i][1] - y) for i in others}
+    shape = {
+        "shape": circle,
+        "closest": things[min(far, key=far.__getitem__)][2],
+        "furthest": things[max(far, key=far.__getitem__)][2],
+    }
+    if kind in shape:
+        return "circle" if shape[kind] else "square"
+    if kind == "same shape":
+        return str(sum(thing[2] == circle for thing in things))
+    return "yes" if (x < SIDE / 2 if kind == "left" else y > SIDE / 2) else "no"
+
+
 @pytest.mark.parametrize("number", range(25))
 def test_answers_are_what_the_pixels_show(number):
     one = board("test", 0, number)
     things = _seen(draw_board(one))
     for colour, kind in itertools.product(range(6), KINDS):
-        x, y, circle = things[colour]
-        others = [i for i in range(6) if i != colour]
-        far = {i: math.hypot(things[i][0] - x, things[i][1] - y) for i in others}
-        shape = {
-            "shape": circle,
-            "closest": things[min(far, key=far.__getitem__)][2],
-            "furthest": things[max(far, key=far.__getitem__)][2],
-        }
-        if kind in shape:
-            wanted = "circle" if shape[kind] else "square"
-        elif kind == "same shape":
-            wanted = str(sum(thing[2] == circle for thing in things))
-        else:
-            wanted = "yes" if (x < SIDE / 2 if kind == "left" else y > SIDE / 2) else "no"
-        assert answer_of(one, kind, colour) == wanted, (kind, colour)
+        assert answer_of(one, kind, colour) == _answer_from(things, kind, colour), (kind, colour)
 
 
 def test_objects_neither_touch_nor_leave_the_picture_and_splits_differ():
@@ -83,6 +86,33 @@ def test_objects_neither_touch_nor_leave_the_picture_and_splits_differ():
         )
     assert board("train", 0, 0) != board("test", 0, 0) != board("train", 1, 0)
     assert board("train", 0, 0) == board.__wrapped__("train", 0, 0)
+
+
+@pytest.mark.parametrize("number", range(20))
+def test_varied_boards_are_boards_whose_answers_the_pixels_show(number):
+    old = board("train", 0, number)
+    new = varied(old, np.random.default_rng(number))
+    things, before = _seen(draw_board(new)), _seen(draw_board(old))
+    # The shapes and the distances between all places stay; only the colours tell who is who.
+    assert sum(thing[2] for thing in things) == sum(thing[2] for thing in before)
+    assert _distances(things) == pytest.approx(_distances(before))
+    assert [kind for kind, _ in new.asked] == [kind for kind, _ in old.asked]
+    assert len(set(new.asked)) == 20
+    for text, answer, kind in board_questions(new):
+        (colour,) = (i for i, name in enumerate(COLOURS) if name in text.split())
+        assert answer == _answer_from(things, kind, colour)
+
+
+def _distances(things: list[tuple[float, float, bool]]) -> list[float]:
+    return sorted(math.dist(a[:2], b[:2]) for a, b in itertools.combinations(things, 2))
+
+
+def test_variants_reach_all_colours_sides_and_both_diagonals():
+    one = board("train", 0, 1)
+    rng = np.random.default_rng(0)
+    seen = [varied(one, rng) for _ in range(600)]
+    assert len({new.centres for new in seen}) > 500  # of 5,760
+    assert len({frozenset(new.centres) for new in seen}) == 8
 
 
 def _folder(root: Path, rows: list, rng, split: str = "") -> Path:
@@ -184,6 +214,14 @@ def test_kinds_where_none_is_told():
         ("one of two dogs", set()),
         ("two dogs and two cats", set()),
         ("a man wearing a red vest waves as he sails", set()),
+        ("a man listening to his ipod looks at the maps", set()),
+        ("a man wearing blue climbs a cliff", set()),
+        (
+            "a dog watching a cat in the air",
+            {("what is watching a cat in the air", "dog", "object")},
+        ),
+        ("a child rides on a man s shoulders", set()),
+        ("a couple stands here and two people stand there", set()),
         ("", set()),
     ],
 )

@@ -24,7 +24,7 @@ QUESTIONS = ["what colour is the shape", "is it red", "is the shape red", "red"]
 def network(way: str = "attention", **options):
     made = AnswerOptions(
         **{
-            "backbone_options": '{"channels": [4, 6], "hidden": 7}',
+            "backbone_options": '{"channels": [4, 6]}',
             "size": 14,
             "way": way,
             "embedding": 5,

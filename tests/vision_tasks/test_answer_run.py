@@ -22,7 +22,7 @@ ANSWERS = ["yes", "no", "red", "green"]
 
 def trained_of(**options) -> Trained:
     settings = {
-        "backbone_options": '{"channels": [4, 8], "hidden": 12}',
+        "backbone_options": '{"channels": [4, 8]}',
         "size": 16,
         "embedding": 6,
         "hidden": 8,

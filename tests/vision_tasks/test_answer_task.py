@@ -12,7 +12,7 @@ import torch
 
 from eightbit.datasets import questions as reader
 from eightbit.datasets.questions import Asked, PictureQuestions, Question
-from eightbit.errors import DataError
+from eightbit.errors import DataError, UsageError
 from eightbit.tasks import Moment, TaskData, load_task
 from eightbit.vision_tasks._telling.words import Words
 from eightbit.vision_tasks.answer import TASK, AnswerOptions
@@ -215,6 +215,21 @@ def test_sort_of_clevr_has_its_two_sorts(monkeypatch):
     parts = [scored(model, data, "none", name) for name in ("relational", "non_relational")]
     assert np.mean(parts) == pytest.approx(scored(model, data, "none"))
     assert data.facts["questions"] == {"train": 400, "validation": 100, "test": 200}
+
+
+def test_boards_are_varied_and_other_data_refuse(monkeypatch):
+    monkeypatch.setattr(reader, "PICTURES", {"train": 20, "validation": 5, "test": 10})
+    options = replace(TINY, size=75, vary=True)
+    data = build_data(options, "sort-of-clevr", 0)
+    first, again, later = data.batch(0, 20), data.batch(0, 20), data.batch(1, 20)
+    assert all(torch.equal(first[name], again[name]) for name in first)  # by the step alone
+    known = {one.numpy().tobytes() for one in data.splits["train"].pictures(np.arange(20))}
+    for batch in (first, later):
+        assert not known & {one.numpy().tobytes() for one in batch["pictures"]}
+        assert batch["answers"].shape == (20, 20) and (batch["answers"] != NO_ANSWER).all()
+    monkeypatch.setattr(task_data, "read_questions", _squares)
+    with pytest.raises(UsageError, match="leave --vary out"):
+        build_data(replace(TINY, vary=True), "squares", 0)
 
 
 def test_seconds_of_easy_vqa_beat_both_controls():

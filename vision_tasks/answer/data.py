@@ -14,13 +14,15 @@ from torch import Tensor
 
 from ...datasets.questions import Asked, Question, read_questions
 from ...datasets.sort_of_clevr import NON_RELATIONAL, RELATIONAL
-from ...errors import DataError
+from ...errors import DataError, UsageError
 from ...tasks import TaskData
 from .._telling.words import PAD, Words
 from .model import NO_ANSWER
 from .options import AnswerOptions
 
 SORT_OF_CLEVR = "sort-of-clevr"
+
+_Pair = tuple[list[int], int]  # a question's words and its answer, as numbers
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,7 @@ def build_data(options: AnswerOptions, data: str, seed: int) -> TaskData:
 
     Raises:
         DataError: the data cannot be read, or no answer is common enough to be learnt.
+        UsageError: pictures of these data cannot be varied.
     """
     read = read_questions(data, seed, options.size)
     train = read.splits["train"]
@@ -76,6 +79,8 @@ def build_data(options: AnswerOptions, data: str, seed: int) -> TaskData:
     if not answers:
         raise DataError(f"no answer in {data} occurs {options.fewest} times; lower --fewest.")
     answers.sort(key=lambda name: (-counts[name], name))
+    if options.vary and train.varied is None:
+        raise UsageError(f"{data} has no way to vary its pictures; leave --vary out.")
     words = Words.learn(one.text for one in train.questions)
     facts = {
         **read.facts,
@@ -150,13 +155,15 @@ class Batches:
     ):
         self.train, self.options, self.seed = train, options, seed
         places = {name: i for i, name in enumerate(answers)}
-        known: dict[str, list[int]] = {}
-        by_picture: dict[int, list[tuple[list[int], int]]] = {}
+        self._words, self._places = words, places
+        self._known: dict[str, list[int]] = {}
+        by_picture: dict[int, list[_Pair]] = {}
         for one in train.questions:
             if one.answer in places:
-                ids = known.setdefault(one.text, words.encode(one.text))
-                by_picture.setdefault(one.picture, []).append((ids, places[one.answer]))
+                pair = (self._encoded(one.text), places[one.answer])
+                by_picture.setdefault(one.picture, []).append(pair)
         self._members = sorted(by_picture.items())
+        self._varied = train.varied if options.vary else None
         self._order = lru_cache(maxsize=4)(self._shuffled)
 
     def __len__(self) -> int:
@@ -165,7 +172,8 @@ class Batches:
     def __call__(self, step: int, size: int) -> Mapping[str, Tensor]:
         rng = np.random.default_rng([self.seed, 4, step])
         members = [self._members[i] for i in self._numbers(step * size + np.arange(size))]
-        chosen = [self._chosen(some, rng) for _, some in members]
+        rows = [self._row(i, some, rng) for i, some in members]
+        chosen = [self._chosen(some, rng) for _, some in rows]
         many = max(len(some) for some in chosen)
         questions = padded([ids for some in chosen for ids, _ in some])
         answers = np.full((size, many), NO_ANSWER, np.int64)
@@ -174,13 +182,26 @@ class Batches:
         right = torch.from_numpy(answers)
         table = torch.full((size, many, questions.shape[1]), PAD, dtype=torch.int64)
         table[right != NO_ANSWER] = questions
-        pictures = self._moved(np.stack([self.train.pictures[i] for i, _ in members]), rng)
+        pictures = self._moved(np.stack([picture for picture, _ in rows]), rng)
         laid = np.ascontiguousarray(pictures.transpose(0, 3, 1, 2))
         return {"pictures": torch.from_numpy(laid), "questions": table, "answers": right}
 
-    def _chosen(
-        self, some: list[tuple[list[int], int]], rng: np.random.Generator
-    ) -> list[tuple[list[int], int]]:
+    def _encoded(self, text: str) -> list[int]:
+        """A question's words; those of equal questions are looked up once."""
+        if text not in self._known:
+            self._known[text] = self._words.encode(text)
+        return self._known[text]
+
+    def _row(
+        self, number: int, some: list[_Pair], rng: np.random.Generator
+    ) -> tuple[np.ndarray, list[_Pair]]:
+        """A picture and its questions, changed where the options say so."""
+        if self._varied is None:
+            return self.train.pictures[number], some
+        picture, asked = self._varied(number, rng)
+        return picture, [(self._encoded(text), self._places[right]) for text, right, _ in asked]
+
+    def _chosen(self, some: list[_Pair], rng: np.random.Generator) -> list[_Pair]:
         most = self.options.asked
         if len(some) <= most:
             return some

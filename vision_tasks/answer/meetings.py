@@ -59,12 +59,17 @@ def last_states(lstm: nn.Module, words: Tensor, starts: Tensor) -> Tensor:
         (N, H), or (N, 2 H) of both directions.
     """
     steps = torch.arange(words.shape[1], device=words.device)
+    rows = torch.arange(len(words), device=words.device)
+    if lstm.directions == 1:
+        # The words come first and their padding last, which needs no resets.
+        moved = words[rows[:, None], (steps + starts[:, None]) % len(steps)]
+        outputs, _ = lstm(moved)
+        ended: Tensor = outputs[rows, len(steps) - 1 - starts]
+        return ended
     outputs, _ = lstm(words, None, steps[None] == starts[:, None])
     last: Tensor = outputs[:, -1]
-    if lstm.directions == 1:
-        return last
     half = outputs.shape[-1] // 2
-    first = outputs[torch.arange(len(outputs), device=words.device), starts, half:]
+    first = outputs[rows, starts, half:]
     return torch.cat([last[:, :half], first], 1)
 
 
@@ -73,19 +78,34 @@ def starts_of(ids: Tensor) -> Tensor:
     return (ids == 0).sum(1).clamp_max(ids.shape[1] - 1)
 
 
+def bag_of(ids: Tensor, words: Tensor) -> Tensor:
+    """The sum of the words' vectors: (N, E) of ids (N, T) and vectors (N, T, E)."""
+    return (words * (ids != 0)[..., None]).sum(1)
+
+
 class QuestionReader(nn.Module):
-    """The last state of an LSTM over a question: (N, hidden). Equal questions are read once."""
+    """The last state of an LSTM over a question beside the sum of its words: (N, hidden).
+
+    The sum tells from the first step on which words there are; what their order adds is learnt
+    by the LSTM.
+    """
 
     def __init__(self, options: AnswerOptions):
         super().__init__()
         self.lstm = create_backbone("lstm", (options.embedding,), hidden=options.hidden)
+        self.bag = nn.Linear(options.embedding, options.hidden, bias=False)
 
     def forward(self, read: Read) -> Tensor:
+        if read.ids.is_cuda:  # to find equal questions would take longer than to read them
+            return self._states(read.ids, read.words)
         ids, places = torch.unique(read.ids, dim=0, return_inverse=True)
         firsts = places.new_full((len(ids),), len(places)).scatter_reduce_(
             0, places, torch.arange(len(places), device=places.device), "amin"
         )
-        return last_states(self.lstm, read.words[firsts], starts_of(ids))[places]
+        return self._states(ids, read.words[firsts])[places]
+
+    def _states(self, ids: Tensor, words: Tensor) -> Tensor:
+        return last_states(self.lstm, words, starts_of(ids)) + self.bag(bag_of(ids, words))
 
 
 def coordinates(grid: tuple[int, int]) -> Tensor:
@@ -241,7 +261,7 @@ class ImgBow(nn.Module):
         self.out = nn.Linear(vector + options.embedding, answers)
 
     def forward(self, seen: Seen, read: Read) -> tuple[Tensor, Tensor]:
-        bag = (read.words * (read.ids != 0)[..., None]).sum(1)
+        bag = bag_of(read.ids, read.words)
         both = torch.cat([seen.vector[read.owners], bag.to(seen.vector.dtype)], 1)
         logits = self.out(F.dropout(both, self.dropout, self.training))
         return logits, logits.new_zeros(len(logits), 0)

@@ -93,15 +93,17 @@ class AnswerNetwork(nn.Module):
         logits = logits.float()
         return (logits if logits.ndim == 3 else logits[:, None]), weights
 
-    def _detector_loss(self, cells: Tensor, right: Tensor, owners: Tensor) -> Tensor:
+    def _detector_loss(self, cells: Tensor, answers: Tensor) -> Tensor:
         """Cross entropy of which answers a picture's questions have, told by its strongest cells.
 
-        Cells are (B, S, C); right answers and their pictures int64 (N,).
+        Cells are (B, S, C), answers int64 (B, Q).
         """
         assert self.detector is not None
         scores = self.detector(cells.amax(1)).float()
-        there = torch.zeros_like(scores)
-        there[owners, right] = 1
+        count = scores.shape[1]
+        there = scores.new_zeros(len(scores), count + 1)  # the last column is of padding
+        there.scatter_(1, answers.masked_fill(answers == NO_ANSWER, count), 1.0)
+        there = there[:, :count]
         return F.binary_cross_entropy_with_logits(scores, there)
 
     def probabilities(self, pictures: Tensor, ids: Tensor, owners: Tensor) -> Tensor:
@@ -120,21 +122,24 @@ class AnswerNetwork(nn.Module):
             "loss", the weighted sum; "nll", the cross entropy, of several networks its sum;
             "detector" where one is learnt; "accuracy" of this batch.
         """
-        asked = answers != NO_ANSWER
-        owners = torch.nonzero(asked)[:, 0]
-        right = answers[asked]
+        right = answers.flatten()
+        # What is padding is computed too: to pick the rest out, a GPU would have to wait.
+        owners = torch.arange(len(right), device=right.device) // answers.shape[1]
         seen = self.look(pictures)
-        logits, _ = self._meet(seen, questions[asked], owners)
-        smoothing = self.options.label_smoothing
+        logits, _ = self._meet(seen, questions.flatten(0, 1), owners)
         many = logits.shape[1]
         lost = F.cross_entropy(
-            logits.flatten(0, 1), right.repeat_interleave(many), label_smoothing=smoothing
+            logits.flatten(0, 1),
+            right.repeat_interleave(many),
+            ignore_index=NO_ANSWER,
+            label_smoothing=self.options.label_smoothing,
         )
         with torch.no_grad():
-            hits = (logits.softmax(-1).mean(1).argmax(-1) == right).float().mean()
+            hits = (logits.softmax(-1).mean(1).argmax(-1) == right).sum()
+            hits = hits / (right != NO_ANSWER).sum()
         found = {"loss": lost * many, "nll": lost.detach() * many, "accuracy": hits}
         if self.detector is not None:
-            found["detector"] = self._detector_loss(seen.cells, right, owners)
+            found["detector"] = self._detector_loss(seen.cells, answers)
             found["loss"] = found["loss"] + self.options.detector_weight * found["detector"]
         return found
 

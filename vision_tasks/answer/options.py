@@ -15,9 +15,9 @@ Way = Literal["attention", "relation", "full", "vis_lstm", "two_vis_blstm", "img
 class AnswerOptions:
     """Answers about pictures: the network and how it is taught."""
 
-    backbone: str = "impala"
+    backbone: str = "strided"
     """trunk from the registry, a CNN; 'eightbit list backbones' shows all"""
-    backbone_options: str = '{"channels": [16, 24, 32], "hidden": 0, "layer_norm": true}'
+    backbone_options: str = '{"channels": [24, 32, 64, 64]}'
     """JSON object of options for the backbone"""
     size: int = 64
     """side in pixels that pictures are brought to"""
@@ -38,7 +38,7 @@ class AnswerOptions:
     """share of values before the answers, and of the classic networks' inputs, that is dropped"""
     label_smoothing: float = 0.0
     """share of the right answer's probability that is spread over all answers"""
-    detector_weight: float = 1.0
+    detector_weight: float = 0.0
     """factor on the loss of a detector of a picture's answers, whatever is asked, which teaches the
     trunk early; 0 for none"""
     fewest: int = 1
@@ -50,6 +50,9 @@ class AnswerOptions:
     """mirror training pictures at random; not where questions tell left from right"""
     shift: int = 0
     """pixels that a training picture is moved by at most, its rim being mirrored"""
+    vary: bool = False
+    """change training pictures in ways that the data set knows the answers after, each time anew:
+    Sort-of-CLEVR's boards are mirrored, turned, and their colours exchanged"""
     wordnet: str = field(default="", metadata={"metavar": "FOLDER"})
     """WordNet's folder, for WUPS when the model is scored; without it WUPS is left out"""
 
