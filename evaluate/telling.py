@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..datasets.atari_scenes import squeezed
+from ..datasets.captions import as_learnt
 from ..tasks import Trained
 from ..train.task_models import trained_for
 from ..vision_tasks.caption.model import as_network
@@ -71,7 +71,7 @@ class Onlooker:
 def sentence_of(told: Trained, frame: np.ndarray) -> str:
     """What a caption network says of a frame, RGB uint8 (H, W, 3)."""
     network = as_network(told.model)
-    small = squeezed(frame, network.options.size)
+    small = as_learnt(frame, network.options.size, told.facts)
     pictures = torch.from_numpy(np.ascontiguousarray(small.transpose(2, 0, 1)))[None]
     best = tell(network, pictures, Beam(longest=network.options.longest))[0][0]
     return network.words.decode(best.ids)
