@@ -226,12 +226,22 @@ def _chasing(
 def relation(first: AtariObject, second: AtariObject) -> str:
     """Where the first is, seen from the second: one of RELATIONS.
 
-    Distances across count as shares of the frame's width, those down of its height.
+    The direction in which their boxes lie farther apart; where they overlap, that in which their
+    centres do. Distances across count as shares of the frame's width, those down of its height.
     """
     (x1, y1), (x2, y2) = first.centre, second.centre
-    if abs(x2 - x1) >= abs(y2 - y1):
+    across, down = _gaps(first, second)
+    if across == down:
+        across, down = abs(x2 - x1), abs(y2 - y1)
+    if across >= down:
         return "left of" if x2 > x1 else "right of"
     return "above" if y2 > y1 else "below"
+
+
+def _gaps(first: AtariObject, second: AtariObject) -> tuple[float, float]:
+    """How far boxes lie apart, (across, down) as shares of the frame; 0 where they overlap."""
+    (a0, b0, a1, b1), (c0, d0, c1, d1) = first.box, second.box
+    return max(c0 - a1, a0 - c1, 0) / WIDTH, max(d0 - b1, b0 - d1, 0) / HEIGHT
 
 
 def describe(objects: Sequence[AtariObject]) -> str:
@@ -272,9 +282,17 @@ def _by_noun(objects: Sequence[AtariObject]) -> dict[str, list[AtariObject]]:
 
 
 def nearest(first: AtariObject, others: Sequence[AtariObject]) -> AtariObject:
-    """The one whose centre is nearest, distances as `relation` counts them; the first of equals."""
+    """The one whose box is nearest, distances as `relation` counts them.
+
+    Of equals it is that with the nearest centre, then the first.
+    """
     x, y = first.centre
-    return min(others, key=lambda one: (one.centre[0] - x) ** 2 + (one.centre[1] - y) ** 2)
+
+    def far(one: AtariObject) -> tuple[float, float]:
+        across, down = _gaps(first, one)
+        return across**2 + down**2, (one.centre[0] - x) ** 2 + (one.centre[1] - y) ** 2
+
+    return min(others, key=far)
 
 
 _ARTICLE = "(?:the|an?)"
