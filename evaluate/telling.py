@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from ..datasets.captions import as_learnt
+from ..datasets.download import say_on_stderr
 from ..tasks import Trained
 from ..train.task_models import trained_for
 from ..vision_tasks.caption.model import as_network
@@ -27,7 +28,10 @@ _INK: Colour = (236, 238, 244)
 class Onlooker:
     """Networks that look at a game and say what they see.
 
+    It warns of a network that never saw the game.
+
     Args:
+        game: canonical name of what they look at.
         seen: run folder of `detect`, or its model file; None for no boxes.
         told: run folder of `caption`, or its model file; None for no sentence.
         device: where the networks compute.
@@ -36,9 +40,14 @@ class Onlooker:
         RunFolderError, TaskError: a run is missing, holds no model, or is of another task.
     """
 
-    def __init__(self, seen: str | Path | None, told: str | Path | None, device: torch.device):
+    def __init__(
+        self, game: str, seen: str | Path | None, told: str | Path | None, device: torch.device
+    ):
         self._seen = trained_for("detect", seen, device) if seen is not None else None
         self._told = trained_for("caption", told, device) if told is not None else None
+        for trained in (self._seen, self._told):
+            if trained is not None:
+                _warn_of_strange(trained, game)
         self._found: Detections | None = None
         self._sentence = ""
 
@@ -66,6 +75,17 @@ class Onlooker:
             size = min(_LETTERS, _LETTERS * (width - 20) // text_width(self._sentence, _LETTERS))
             fill(canvas, (0, height - 2 * _LETTERS, width, height), _BAR)
             draw_text(canvas, self._sentence, (10, height - _LETTERS // 2 - 4), size, _INK)
+
+
+def _warn_of_strange(trained: Trained, game: str) -> None:
+    games = trained.facts.get("games", {}).get("train", [])
+    if game in games:
+        return
+    source = f"frames of {', '.join(games)}" if games else "other pictures than frames of games"
+    what = {"detect": "its boxes", "caption": "its sentences"}[trained.task.name]
+    say_on_stderr(
+        f"warning: {trained.path} learnt from {source} and never saw {game}; {what} are guesses."
+    )
 
 
 def sentence_of(told: Trained, frame: np.ndarray) -> str:
