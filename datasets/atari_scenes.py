@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache, partial
+from functools import cached_property, lru_cache
 from typing import Any, Literal
 
 import numpy as np
@@ -36,6 +36,7 @@ from .atari_objects import (
 from .boxes import BoxedPicture, BoxedPictures
 from .captions import CaptionedPicture, Captions
 from .captions import squeezed as squeezed
+from .labelled import check_memory
 
 FRAMES: Mapping[str, int] = {"train": 400, "validation": 50, "test": 100}
 """how many frames of a game each split is made from; frames without objects and pictures that
@@ -454,20 +455,20 @@ def atari_captions(seed: int, size: int, data: str = ATARI_SCENES) -> Captions:
     Args:
         seed, data: as in `read_atari_scenes`.
         size: S; a frame is squeezed into (S, S, 3) as a whole.
+
+    Raises:
+        MemoryBudgetError: the pictures do not fit the free memory.
     """
+    read = read_atari_scenes(seed, data)
+    check_memory(sum(map(len, read.values())), size)
     splits = {
         name: [
-            CaptionedPicture(one.name, partial(_squeezed, one, size), (one.sentence,))
-            for one in part
+            CaptionedPicture(one.name, squeezed(one.picture, size), (one.sentence,)) for one in part
         ]
-        for name, part in read_atari_scenes(seed, data).items()
+        for name, part in read.items()
     }
     facts = atari_facts(seed, data)
     return Captions({**facts, "sentences": dict(facts["counts"])}, splits)
-
-
-def _squeezed(one: AtariScene, size: int) -> np.ndarray:
-    return squeezed(one.picture, size)
 
 
 @dataclass(frozen=True)
