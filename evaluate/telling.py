@@ -9,6 +9,7 @@ import torch
 
 from ..datasets.captions import as_learnt
 from ..datasets.download import say_on_stderr
+from ..errors import TaskError
 from ..tasks import Trained
 from ..train.task_models import trained_for
 from ..vision_tasks.caption.model import as_network
@@ -43,8 +44,8 @@ class Onlooker:
     def __init__(
         self, game: str, seen: str | Path | None, told: str | Path | None, device: torch.device
     ):
-        self._seen = trained_for("detect", seen, device) if seen is not None else None
-        self._told = trained_for("caption", told, device) if told is not None else None
+        self._seen = _opened("seen", "detect", seen, device) if seen is not None else None
+        self._told = _opened("told", "caption", told, device) if told is not None else None
         for trained in (self._seen, self._told):
             if trained is not None:
                 _warn_of_strange(trained, game)
@@ -75,6 +76,16 @@ class Onlooker:
             size = min(_LETTERS, _LETTERS * (width - 20) // text_width(self._sentence, _LETTERS))
             fill(canvas, (0, height - 2 * _LETTERS, width, height), _BAR)
             draw_text(canvas, self._sentence, (10, height - _LETTERS // 2 - 4), size, _INK)
+
+
+def _opened(option: str, name: str, path: str | Path, device: torch.device) -> Trained:
+    try:
+        return trained_for(name, path, device)
+    except TaskError:
+        raise TaskError(
+            f"--{option} needs a run of {name} and {path} is none; make one with 'eightbit train "
+            f"{name} --data atari-scenes'."
+        ) from None
 
 
 def _warn_of_strange(trained: Trained, game: str) -> None:

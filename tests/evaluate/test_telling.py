@@ -134,7 +134,7 @@ def test_a_long_sentence_stays_on_the_screen(caption, monkeypatch):
 
 
 def test_what_cannot_look_is_refused_in_one_sentence(detect, caption, tmp_path, monkeypatch):
-    with pytest.raises(TaskError, match="is a run of caption, not of detect"):
+    with pytest.raises(TaskError, match="--seen needs a run of detect and .*caption.* is none"):
         Onlooker("pong", caption, None, CPU)
     with pytest.raises(RunFolderError, match="is missing"):
         Onlooker("pong", None, tmp_path / "nothing", CPU)
@@ -169,3 +169,10 @@ def test_a_game_is_watched_though_the_onlookers_are_runs_of_tasks(monkeypatch):
     monkeypatch.setattr(watch, "watch_run", lambda run, path, settings: asked.append(settings))
     assert main(["watch", "pong", "--seen", "boxes", "--told=words"]) == 0
     assert (asked[0].seen, asked[0].told) == ("boxes", "words")
+
+
+def test_watching_a_run_of_a_task_is_the_tasks_matter(monkeypatch):
+    monkeypatch.setattr(cli_tasks, "is_task_run", lambda word: word == "boxes")
+    monkeypatch.setattr(cli_tasks, "watch", lambda given: 7)
+    assert main(["watch", "boxes", "--seen", "boxes"]) == 7
+    assert main(["watch", "--seen", "boxes", "boxes"]) == 7
