@@ -278,8 +278,10 @@ def _evaluate(given: list[str]) -> int:
 
 def _watch(given: list[str]) -> int:
     """Lets a run play, into a video or a window."""
-    onlookers = peek(given, "seen", "told").values()  # runs of tasks that look at a game
-    if any(cli_tasks.is_task_run(word) for word in given if word not in onlookers):
+    pairs = zip(["", *given], given, strict=False)
+    # Those behind these options are runs of tasks, too, but the game is another's.
+    words = [word for before, word in pairs if before not in ("--seen", "--told")]
+    if any(cli_tasks.is_task_run(word) for word in words):
         return cli_tasks.watch(given)
     from .evaluate.watch import WatchSettings, watch_run
 

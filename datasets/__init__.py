@@ -402,3 +402,14 @@ _add(
         generated=True,
     )
 )
+_add(
+    DataSet(
+        name="atari-scenes-by-game",
+        kind="boxed pictures",
+        description="the same by nouns alone, tested on two games that training never has",
+        licence="MIT",
+        origin="drawn by eightbit.datasets.atari_scenes, from random play on the console",
+        files=(),
+        generated=True,
+    )
+)

@@ -9,12 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from types import MappingProxyType
 
 import cv2
 import numpy as np
 
 from ..errors import UnknownNameError
+
+ATARI_SCENES = "atari-scenes"
+ATARI_BY_GAME = "atari-scenes-by-game"
+ATARI_DATA = (ATARI_SCENES, ATARI_BY_GAME)
+"""the data sets that `atari_scenes` makes"""
 
 PLAYER0, PLAYER1, MISSILE0, MISSILE1, BALL, PLAYFIELD = (1 << bit for bit in range(6))
 """bits of the console's plane of objects, see `envs.options.Picture.OBJECTS`"""
@@ -54,6 +60,11 @@ class Rule:
     gap: tuple[int, int] = (0, 0)
     least: tuple[int, int] = (1, 1)
     many: bool = False
+
+    @cached_property
+    def known(self) -> np.ndarray:
+        """bool (256,), which colour numbers `colours` holds."""
+        return np.isin(np.arange(256), list(self.colours))
 
 
 @dataclass(frozen=True)
@@ -231,6 +242,11 @@ def class_names(games: Sequence[str] = tuple(ATARI_OBJECTS)) -> tuple[str, ...]:
     return tuple(names)
 
 
+def noun_names(games: Sequence[str] = tuple(ATARI_OBJECTS)) -> tuple[str, ...]:
+    """Nouns of all objects of the games, without colours, as `class_names` orders them."""
+    return tuple(dict.fromkeys(rule.noun for game in games for rule in game_objects(game).rules))
+
+
 def _names(rule: Rule) -> list[str]:
     if not rule.coloured:
         return [rule.noun]
@@ -257,7 +273,7 @@ def find_objects(game: str, screen: np.ndarray, planes: np.ndarray) -> tuple[Ata
         colours = screen[top:bottom]
         mask = (planes[top:bottom] & rule.hardware) != 0
         if rule.only and rule.colours:
-            mask &= np.isin(colours, list(rule.colours))
+            mask &= rule.known[colours]
         if not mask.any():
             continue
         pieces = [mask] if rule.one else _pieces(mask, rule.gap)

@@ -2,7 +2,8 @@
 
 The console tells which of its video chip's objects covers which pixel, and `atari_objects` names
 them, so that every frame comes with its truth. Games are played at random, some of them beside
-that by a simple rule. No seed of a game serves two splits, and no picture comes twice.
+that by a simple rule. No seed of a game serves two splits, and no picture comes twice. In
+`ATARI_BY_GAME` no game serves both training and the test either.
 """
 
 from __future__ import annotations
@@ -11,17 +12,18 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
-from functools import cached_property, lru_cache, partial
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
 from typing import Any, Literal
 
-import cv2
 import numpy as np
 
 from ..envs.console.cartridges import rgb_palette
 from ..envs.object_frames import ObjectFrames, object_actions, play_objects
 from .atari_objects import (
+    ATARI_BY_GAME,
     ATARI_OBJECTS,
+    ATARI_SCENES,
     HEIGHT,
     WIDTH,
     AtariObject,
@@ -29,16 +31,20 @@ from .atari_objects import (
     class_names,
     find_objects,
     game_objects,
+    noun_names,
 )
 from .boxes import BoxedPicture, BoxedPictures
 from .captions import CaptionedPicture, Captions
+from .captions import squeezed as squeezed
+from .labelled import check_memory
 
-ATARI_SCENES = "atari-scenes"
 FRAMES: Mapping[str, int] = {"train": 400, "validation": 50, "test": 100}
 """how many frames of a game each split is made from; frames without objects and pictures that
 were there before are left out of it"""
 SCORED_SEED = 0
 """of validation and test, which are the same in every run"""
+UNSEEN_GAMES = ("breakout", "enduro")
+"""the test of ATARI_BY_GAME; what is in them and in no other game is left out of it"""
 RELATIONS = ("left of", "right of", "above", "below")
 
 Kind = Literal["object", "number", "colour", "location"]
@@ -63,17 +69,19 @@ class AtariScene:
         game: canonical name.
         screen: uint8 (210, 160), the console's colour numbers.
         objects: at least one, in the order of `find_objects`.
+        nouns: all that questions may be of; None for anything, and for the game itself.
     """
 
     name: str
     game: str
     screen: np.ndarray
     objects: tuple[AtariObject, ...]
+    nouns: tuple[str, ...] | None = None
 
     @property
     def picture(self) -> np.ndarray:
         """RGB uint8 (210, 160, 3), made at each call."""
-        return rgb_palette(60)[self.screen]
+        return np.take(rgb_palette(60), self.screen, axis=0)
 
     @cached_property
     def sentence(self) -> str:
@@ -83,19 +91,21 @@ class AtariScene:
     @cached_property
     def questions(self) -> tuple[AtariQuestion, ...]:
         """See `ask`."""
-        return tuple(ask(self.game, self.objects))
+        return tuple(ask(self.game, self.objects, self.nouns))
 
 
 # ------------------------------------------------------------------------------------ frames
 
 
-@lru_cache(maxsize=2)
-def read_atari_scenes(seed: int) -> Mapping[str, Sequence[AtariScene]]:
-    """Plays all games of the table and keeps frames.
+def read_atari_scenes(seed: int, data: str = ATARI_SCENES) -> Mapping[str, Sequence[AtariScene]]:
+    """Plays games of the table and keeps frames.
 
     Args:
         seed: of the games that are played to learn from, not below 0; those of validation and test
             are the same for every seed.
+        data: ATARI_SCENES for all games in each split; ATARI_BY_GAME for UNSEEN_GAMES in the test
+            alone and the others in training and validation. Then objects are called by their
+            nouns, without colours, and those whose noun no game of training has are left out.
 
     Returns:
         frames by "train", "validation" and "test", the games mixed, so that a part of a split, or
@@ -104,20 +114,45 @@ def read_atari_scenes(seed: int) -> Mapping[str, Sequence[AtariScene]]:
     Raises:
         UsageError: the games' ROMs cannot be read.
     """
+    return _read(seed, data == ATARI_BY_GAME)
+
+
+@lru_cache(maxsize=2)
+def _read(seed: int, by_game: bool) -> Mapping[str, Sequence[AtariScene]]:
     splits: dict[str, list[AtariScene]] = {split: [] for split in _SPLITS}
     seen: set[bytes] = set()
     # Test comes first: what training shares with it is left out of training.
     for split in reversed(_SPLITS):
         first = first_seed(split, seed)
-        for game in ATARI_OBJECTS:
+        for game in games_of(split, by_game):
             for one in played(game, first, FRAMES[split]):
                 content = one.screen.tobytes()
                 if content not in seen:
                     seen.add(content)
                     splits[split].append(one)
+    if by_game:
+        nouns = noun_names(games_of("train", by_game))
+        splits = {name: _by_nouns(part, nouns) for name, part in splits.items()}
     for part in splits.values():
         np.random.default_rng(SCORED_SEED).shuffle(part)
     return splits
+
+
+def games_of(split: str, by_game: bool) -> list[str]:
+    """The games that a split has frames of."""
+    if not by_game:
+        return list(ATARI_OBJECTS)
+    return [game for game in ATARI_OBJECTS if (game in UNSEEN_GAMES) == (split == "test")]
+
+
+def _by_nouns(part: Sequence[AtariScene], nouns: tuple[str, ...]) -> list[AtariScene]:
+    """Frames with objects that are called by these nouns, and with no others."""
+    found = []
+    for one in part:
+        objects = tuple(replace(each, name=each.noun) for each in one.objects if each.noun in nouns)
+        if objects:
+            found.append(replace(one, objects=objects, nouns=nouns))
+    return found
 
 
 def first_seed(split: str, seed: int) -> int:
@@ -192,12 +227,22 @@ def _chasing(
 def relation(first: AtariObject, second: AtariObject) -> str:
     """Where the first is, seen from the second: one of RELATIONS.
 
-    Distances across count as shares of the frame's width, those down of its height.
+    The direction in which their boxes lie farther apart; where they overlap, that in which their
+    centres do. Distances across count as shares of the frame's width, those down of its height.
     """
     (x1, y1), (x2, y2) = first.centre, second.centre
-    if abs(x2 - x1) >= abs(y2 - y1):
+    across, down = _gaps(first, second)
+    if across == down:
+        across, down = abs(x2 - x1), abs(y2 - y1)
+    if across >= down:
         return "left of" if x2 > x1 else "right of"
     return "above" if y2 > y1 else "below"
+
+
+def _gaps(first: AtariObject, second: AtariObject) -> tuple[float, float]:
+    """How far boxes lie apart, (across, down) as shares of the frame; 0 where they overlap."""
+    (a0, b0, a1, b1), (c0, d0, c1, d1) = first.box, second.box
+    return max(c0 - a1, a0 - c1, 0) / WIDTH, max(d0 - b1, b0 - d1, 0) / HEIGHT
 
 
 def describe(objects: Sequence[AtariObject]) -> str:
@@ -238,13 +283,22 @@ def _by_noun(objects: Sequence[AtariObject]) -> dict[str, list[AtariObject]]:
 
 
 def nearest(first: AtariObject, others: Sequence[AtariObject]) -> AtariObject:
-    """The one whose centre is nearest, distances as `relation` counts them; the first of equals."""
+    """The one whose box is nearest, distances as `relation` counts them.
+
+    Of equals it is that with the nearest centre, then the first.
+    """
     x, y = first.centre
-    return min(others, key=lambda one: (one.centre[0] - x) ** 2 + (one.centre[1] - y) ** 2)
+
+    def far(one: AtariObject) -> tuple[float, float]:
+        across, down = _gaps(first, one)
+        return across**2 + down**2, (one.centre[0] - x) ** 2 + (one.centre[1] - y) ** 2
+
+    return min(others, key=far)
 
 
 _ARTICLE = "(?:the|an?)"
-_THING = f"{_ARTICLE} (?:{'|'.join(sorted(class_names(), key=len, reverse=True))})"
+_CALLED = {*class_names(), *noun_names()}
+_THING = f"{_ARTICLE} (?:{'|'.join(sorted(_CALLED, key=len, reverse=True))})"
 _CLAUSE = f"(?:{'|'.join(RELATIONS)}) {_THING}"
 _SENTENCE = re.compile(f"there is {_THING}|{_THING} is {_CLAUSE}(?: and {_CLAUSE})*")
 
@@ -272,6 +326,11 @@ def true_of(sentence: str, objects: Sequence[AtariObject]) -> bool:
     return False
 
 
+def true_in(frames: Sequence[AtariScene], number: int, sentence: str) -> bool:
+    """`true_of` of one of several frames."""
+    return true_of(sentence, frames[number].objects)
+
+
 def _bare(thing: str) -> str:
     return thing.partition(" ")[2]
 
@@ -279,20 +338,27 @@ def _bare(thing: str) -> str:
 # --------------------------------------------------------------------------------- questions
 
 
-def ask(game: str, objects: Sequence[AtariObject]) -> list[AtariQuestion]:
+def ask(
+    game: str, objects: Sequence[AtariObject], nouns: Sequence[str] | None = None
+) -> list[AtariQuestion]:
     """Questions of a frame whose answer is beyond doubt.
 
     Args:
         game: one of ATARI_OBJECTS.
         objects: as `find_objects` gives them.
+        nouns: what may be counted, where the game is not to be told; None for all of the game's.
 
     Returns:
         which game it is and what is nearest to something (an object's name); how many there are of
         what comes in numbers (in digits, also 0); where something is, seen from something else
         (left, right, above or below); which colour the outermost of several things has.
     """
-    found: list[AtariQuestion] = [("what game is this", game.replace("_", " "), "object")]
+    found: list[AtariQuestion] = []
+    if nouns is None:
+        found.append(("what game is this", game.replace("_", " "), "object"))
     for noun in dict.fromkeys(rule.noun for rule in game_objects(game).rules if rule.many):
+        if nouns is not None and noun not in nouns:
+            continue
         number = sum(one.noun == noun for one in objects)
         found.append((f"how many {noun}s are there", str(number), "number"))
     found += _places(objects)
@@ -334,29 +400,40 @@ def _colours(objects: Sequence[AtariObject]) -> Iterator[AtariQuestion]:
 # ------------------------------------------------------------------------------ for the tasks
 
 
-def atari_facts(seed: int) -> dict[str, Any]:
-    """JSON values that each task's data tell: source, licence, split, counts of frames."""
+def atari_facts(seed: int, data: str = ATARI_SCENES) -> dict[str, Any]:
+    """JSON values that each task's data tell: source, licence, split, counts of frames.
+
+    "fit" says that whole frames are squeezed into squares, see `captions.as_learnt`.
+    """
+    by_game = data == ATARI_BY_GAME
+    said = (
+        f"by the games' seeds: validation and test are played with seed {SCORED_SEED}, training "
+        f"with seed {seed}; no picture twice"
+    )
+    if by_game:
+        said = f"by game: the test is {' and '.join(UNSEEN_GAMES)}, which training has not; {said}"
     return {
         "source": "played on the console: frames of games, objects named by a table",
         "licence": "MIT",
-        "games": list(ATARI_OBJECTS),
-        "split": f"by the games' seeds: validation and test are played with seed {SCORED_SEED}, "
-        f"training with seed {seed}; no picture twice",
-        "counts": {name: len(part) for name, part in read_atari_scenes(seed).items()},
+        "games": {name: games_of(name, by_game) for name in _SPLITS},
+        "split": said,
+        "fit": "squeeze",
+        "counts": {name: len(part) for name, part in read_atari_scenes(seed, data).items()},
     }
 
 
-def atari_boxes(seed: int) -> BoxedPictures:
+def atari_boxes(seed: int, data: str = ATARI_SCENES) -> BoxedPictures:
     """The frames for detection; see `boxes.read_boxes`."""
-    classes = class_names()
-    splits = read_atari_scenes(seed)
+    by_game = data == ATARI_BY_GAME
+    classes = noun_names(games_of("train", by_game)) if by_game else class_names()
+    splits = read_atari_scenes(seed, data)
     parts = {name: [_boxed(one, classes) for one in part] for name, part in splits.items()}
     boxes = {
         name: dict.fromkeys(classes, 0)
         | Counter(thing.name for one in part for thing in one.objects)
         for name, part in splits.items()
     }
-    facts = {**atari_facts(seed), "layout": "generated", "boxes": boxes}
+    facts = {**atari_facts(seed, data), "layout": "generated", "boxes": boxes}
     return BoxedPictures(classes, parts["train"], parts["validation"], parts["test"], facts)
 
 
@@ -372,31 +449,26 @@ def _boxed(one: AtariScene, classes: Sequence[str]) -> BoxedPicture:
     )
 
 
-def atari_captions(seed: int, size: int) -> Captions:
+def atari_captions(seed: int, size: int, data: str = ATARI_SCENES) -> Captions:
     """The frames with their sentences; see `captions.read_captions`.
 
     Args:
-        seed: as in `read_atari_scenes`.
+        seed, data: as in `read_atari_scenes`.
         size: S; a frame is squeezed into (S, S, 3) as a whole.
+
+    Raises:
+        MemoryBudgetError: the pictures do not fit the free memory.
     """
+    read = read_atari_scenes(seed, data)
+    check_memory(sum(map(len, read.values())), size)
     splits = {
         name: [
-            CaptionedPicture(one.name, partial(_squeezed, one, size), (one.sentence,))
-            for one in part
+            CaptionedPicture(one.name, squeezed(one.picture, size), (one.sentence,)) for one in part
         ]
-        for name, part in read_atari_scenes(seed).items()
+        for name, part in read.items()
     }
-    facts = atari_facts(seed)
+    facts = atari_facts(seed, data)
     return Captions({**facts, "sentences": dict(facts["counts"])}, splits)
-
-
-def squeezed(picture: np.ndarray, size: int) -> np.ndarray:
-    """A whole frame, RGB uint8 (H, W, 3), as uint8 (S, S, 3)."""
-    return np.asarray(cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA))
-
-
-def _squeezed(one: AtariScene, size: int) -> np.ndarray:
-    return squeezed(one.picture, size)
 
 
 @dataclass(frozen=True)
@@ -404,7 +476,7 @@ class AskedFrames:
     """Frames of a split with their questions.
 
     Attributes:
-        scenes: the frames; `squeezed` brings their pictures to a size.
+        scenes: the frames; `captions.squeezed` brings their pictures to a size.
         questions: (number of the frame, question, answer, kind).
     """
 
@@ -412,12 +484,12 @@ class AskedFrames:
     questions: Sequence[tuple[int, str, str, Kind]]
 
 
-def atari_questions(seed: int) -> Mapping[str, AskedFrames]:
+def atari_questions(seed: int, data: str = ATARI_SCENES) -> Mapping[str, AskedFrames]:
     """All questions of all frames, by split."""
     return {
         name: AskedFrames(
             part,
             [(number, *asked) for number, one in enumerate(part) for asked in one.questions],
         )
-        for name, part in read_atari_scenes(seed).items()
+        for name, part in read_atari_scenes(seed, data).items()
     }

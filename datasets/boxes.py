@@ -15,6 +15,7 @@ from PIL import Image
 
 from ..errors import DataError
 from .archive import Archive
+from .atari_objects import ATARI_DATA
 from .box_layouts import Annotated, Layout, find_boxes
 from .download import resolve, source_facts
 from .jpeg import decode_quickly
@@ -76,8 +77,8 @@ def read_boxes(data: str, seed: int) -> BoxedPictures:
     become edges from 0.
 
     Args:
-        data: a registered name, a folder, or an archive; "atari-scenes" is generated, see
-            `atari_scenes`.
+        data: a registered name, a folder, or an archive; "atari-scenes" and
+            "atari-scenes-by-game" are generated, see `atari_scenes`.
         seed: of the split, where one is drawn, or of what is generated to learn from.
 
     Raises:
@@ -85,10 +86,10 @@ def read_boxes(data: str, seed: int) -> BoxedPictures:
             class in the test that training never saw.
         UnknownNameError: `data` is neither a path nor a known name.
     """
-    if data == "atari-scenes":
+    if data in ATARI_DATA:
         from .atari_scenes import atari_boxes
 
-        return atari_boxes(seed)
+        return atari_boxes(seed, data)
     path = resolve(data)
     archive = Archive.open(path)
     layout = find_boxes(archive)

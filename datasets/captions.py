@@ -10,10 +10,12 @@ from functools import partial
 from pathlib import PurePosixPath
 from typing import Any, TypeVar, overload
 
+import cv2
 import numpy as np
 
 from ..errors import DataError, EightBitError, UsageError
 from .archive import Archive
+from .atari_objects import ATARI_DATA
 from .caption_layouts import Told, find_captions
 from .download import resolve, source_facts
 from .jpeg import decode_quickly
@@ -82,10 +84,10 @@ def read_captions(data: str, seed: int, size: int) -> Captions:
     is taken for it.
 
     Args:
-        data: "scenes" (generated, see `scenes`), "flickr8k-900", "atari-scenes", a folder or an
-            archive.
+        data: "scenes" (generated, see `scenes`), "flickr8k-900", "atari-scenes" and
+            "atari-scenes-by-game" (generated, see `atari_scenes`), a folder or an archive.
         seed: of what is generated to learn from, or of the split.
-        size: S, pixels; of a photograph the middle square is taken.
+        size: S, pixels; of a photograph the middle square is taken, frames of games are squeezed.
 
     Raises:
         DataError: files are missing or damaged, sentences tell of pictures that are not there,
@@ -98,10 +100,10 @@ def read_captions(data: str, seed: int, size: int) -> Captions:
         raise UsageError(f"pictures cannot be {size} pixels wide; choose at least 1.")
     if data == "scenes":
         return _scenes(seed, size)
-    if data == "atari-scenes":
+    if data in ATARI_DATA:
         from .atari_scenes import atari_captions
 
-        return atari_captions(seed, size)
+        return atari_captions(seed, size, data)
     path = resolve(data)
     with Archive.open(path) as archive:
         told = find_captions(archive)
@@ -119,6 +121,26 @@ def read_captions(data: str, seed: int, size: int) -> Captions:
         },
     }
     return Captions(facts, splits)
+
+
+def squeezed(picture: np.ndarray, size: int) -> np.ndarray:
+    """A whole picture, RGB uint8 (H, W, 3), as uint8 (S, S, 3)."""
+    return np.asarray(cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA))
+
+
+def as_learnt(picture: np.ndarray, size: int, facts: Mapping[str, Any]) -> np.ndarray:
+    """A picture made square as those were that a network learnt from.
+
+    Args:
+        picture: RGB uint8 (H, W, 3).
+        size: S.
+        facts: of the data that the network learnt from; where "fit" is "squeeze" the whole picture
+            is taken, else its middle square.
+
+    Returns:
+        uint8 (S, S, 3).
+    """
+    return squeezed(picture, size) if facts.get("fit") == "squeeze" else fitted(picture, size)
 
 
 # ----------------------------------------------------------------------------------- scenes

@@ -7,7 +7,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..datasets.atari_scenes import squeezed
+from ..datasets.captions import as_learnt
+from ..datasets.download import say_on_stderr
+from ..errors import TaskError
 from ..tasks import Trained
 from ..train.task_models import trained_for
 from ..vision_tasks.caption.model import as_network
@@ -27,7 +29,10 @@ _INK: Colour = (236, 238, 244)
 class Onlooker:
     """Networks that look at a game and say what they see.
 
+    It warns of a network that never saw the game.
+
     Args:
+        game: canonical name of what they look at.
         seen: run folder of `detect`, or its model file; None for no boxes.
         told: run folder of `caption`, or its model file; None for no sentence.
         device: where the networks compute.
@@ -36,9 +41,14 @@ class Onlooker:
         RunFolderError, TaskError: a run is missing, holds no model, or is of another task.
     """
 
-    def __init__(self, seen: str | Path | None, told: str | Path | None, device: torch.device):
-        self._seen = trained_for("detect", seen, device) if seen is not None else None
-        self._told = trained_for("caption", told, device) if told is not None else None
+    def __init__(
+        self, game: str, seen: str | Path | None, told: str | Path | None, device: torch.device
+    ):
+        self._seen = _opened("seen", "detect", seen, device) if seen is not None else None
+        self._told = _opened("told", "caption", told, device) if told is not None else None
+        for trained in (self._seen, self._told):
+            if trained is not None:
+                _warn_of_strange(trained, game)
         self._found: Detections | None = None
         self._sentence = ""
 
@@ -68,10 +78,31 @@ class Onlooker:
             draw_text(canvas, self._sentence, (10, height - _LETTERS // 2 - 4), size, _INK)
 
 
+def _opened(option: str, name: str, path: str | Path, device: torch.device) -> Trained:
+    try:
+        return trained_for(name, path, device)
+    except TaskError:
+        raise TaskError(
+            f"--{option} needs a run of {name} and {path} is none; make one with 'eightbit train "
+            f"{name} --data atari-scenes'."
+        ) from None
+
+
+def _warn_of_strange(trained: Trained, game: str) -> None:
+    games = trained.facts.get("games", {}).get("train", [])
+    if game in games:
+        return
+    source = f"frames of {', '.join(games)}" if games else "other pictures than frames of games"
+    what = {"detect": "its boxes", "caption": "its sentences"}[trained.task.name]
+    say_on_stderr(
+        f"warning: {trained.path} learnt from {source} and never saw {game}; {what} are guesses."
+    )
+
+
 def sentence_of(told: Trained, frame: np.ndarray) -> str:
     """What a caption network says of a frame, RGB uint8 (H, W, 3)."""
     network = as_network(told.model)
-    small = squeezed(frame, network.options.size)
+    small = as_learnt(frame, network.options.size, told.facts)
     pictures = torch.from_numpy(np.ascontiguousarray(small.transpose(2, 0, 1)))[None]
     best = tell(network, pictures, Beam(longest=network.options.longest))[0][0]
     return network.words.decode(best.ids)

@@ -343,7 +343,8 @@ def _onlooker(player: Player, stage: Stage, settings: WatchSettings) -> Onlooker
         )
     from .telling import Onlooker  # loads the tasks
 
-    return Onlooker(settings.seen, settings.told, choose_device(settings.device))
+    device = choose_device(settings.device)
+    return Onlooker(player.game, settings.seen, settings.told, device)
 
 
 def _new_video(player: Player) -> Path:

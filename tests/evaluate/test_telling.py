@@ -25,6 +25,7 @@ from eightbit.vision_tasks._telling.words import Words
 from eightbit.vision_tasks.detect.boxes import Detections
 
 CPU = torch.device("cpu")
+GAMES = {"games": {"train": ["pong", "boxing"]}, "fit": "squeeze"}
 
 
 class Fixed:
@@ -63,13 +64,13 @@ def saved(path, name, facts):
 @pytest.fixture
 def caption(tmp_path):
     words = Words.learn(["the ball is left of the green paddle"] * 5, 1)
-    facts = {"words": words.to_facts(), "usual": "the ball", "size": 64}
+    facts = {"words": words.to_facts(), "usual": "the ball", "size": 64, **GAMES}
     return saved(tmp_path / "caption.safetensors", "caption", facts)
 
 
 @pytest.fixture
 def detect(tmp_path):
-    facts = {"classes": list(class_names()), "height": 64, "width": 48}
+    facts = {"classes": list(class_names()), "height": 64, "width": 48, **GAMES}
     return saved(tmp_path / "detect.safetensors", "detect", facts)
 
 
@@ -99,7 +100,7 @@ def test_boxes_are_drawn_where_the_enlarged_object_is(detect, monkeypatch):
         torch.tensor([[40.0, 100.0, 60.0, 120.0]]), torch.tensor([0.9]), torch.tensor([0])
     )
     monkeypatch.setattr(telling, "detect_pictures", lambda *_: [found])
-    onlooker = Onlooker(detect, None, CPU)
+    onlooker = Onlooker("pong", detect, None, CPU)
     canvas = np.zeros((630, 800, 3), np.uint8)
     onlooker.draw(canvas, (210, 160))
     assert not canvas.any(), "nothing was seen yet"
@@ -111,7 +112,7 @@ def test_boxes_are_drawn_where_the_enlarged_object_is(detect, monkeypatch):
 
 
 def test_a_sentence_stands_below_and_its_words_are_the_networks(caption):
-    onlooker = Onlooker(None, caption, CPU)
+    onlooker = Onlooker("pong", None, caption, CPU)
     frame = np.random.default_rng(0).integers(0, 255, (210, 160, 3), np.uint8)
     onlooker.look(frame)
     canvas = np.full((630, 800, 3), 99, np.uint8)
@@ -123,7 +124,7 @@ def test_a_sentence_stands_below_and_its_words_are_the_networks(caption):
 
 
 def test_a_long_sentence_stays_on_the_screen(caption, monkeypatch):
-    onlooker = Onlooker(None, caption, CPU)
+    onlooker = Onlooker("pong", None, caption, CPU)
     monkeypatch.setattr(telling, "sentence_of", lambda *_: "the ball is left of " * 8)
     onlooker.look(np.zeros((210, 160, 3), np.uint8))
     canvas = np.zeros((630, 800, 3), np.uint8)
@@ -133,10 +134,10 @@ def test_a_long_sentence_stays_on_the_screen(caption, monkeypatch):
 
 
 def test_what_cannot_look_is_refused_in_one_sentence(detect, caption, tmp_path, monkeypatch):
-    with pytest.raises(TaskError, match="is a run of caption, not of detect"):
-        Onlooker(caption, None, CPU)
+    with pytest.raises(TaskError, match="--seen needs a run of detect and .*caption.* is none"):
+        Onlooker("pong", caption, None, CPU)
     with pytest.raises(RunFolderError, match="is missing"):
-        Onlooker(None, tmp_path / "nothing", CPU)
+        Onlooker("pong", None, tmp_path / "nothing", CPU)
     options = env_options(Protocol.MNIH2015, training=False)
     player = Player(
         *(Fixed(), "gym:CartPole-v1", Protocol.MNIH2015, options),
@@ -148,6 +149,19 @@ def test_what_cannot_look_is_refused_in_one_sentence(detect, caption, tmp_path, 
         watch_run(tmp_path, settings=WatchSettings(seen=str(detect)))
 
 
+def test_a_game_that_a_network_never_saw_is_named(detect, caption, tmp_path, capsys):
+    Onlooker("pong", detect, caption, CPU)
+    assert capsys.readouterr().err == ""
+    Onlooker("alien", detect, caption, CPU)
+    boxes, sentences = capsys.readouterr().err.splitlines()
+    assert "frames of pong, boxing and never saw alien; its boxes are guesses." in boxes
+    assert sentences.endswith("its sentences are guesses.") and str(caption) in sentences
+    photographs = {"classes": ["cat"], "height": 64, "width": 48}
+    strange = saved(tmp_path / "cats.safetensors", "detect", photographs)
+    Onlooker("pong", strange, None, CPU)
+    assert "other pictures than frames of games" in capsys.readouterr().err
+
+
 def test_a_game_is_watched_though_the_onlookers_are_runs_of_tasks(monkeypatch):
     asked = []
     monkeypatch.setattr(cli_tasks, "is_task_run", lambda word: word in ("boxes", "words"))
@@ -155,3 +169,10 @@ def test_a_game_is_watched_though_the_onlookers_are_runs_of_tasks(monkeypatch):
     monkeypatch.setattr(watch, "watch_run", lambda run, path, settings: asked.append(settings))
     assert main(["watch", "pong", "--seen", "boxes", "--told=words"]) == 0
     assert (asked[0].seen, asked[0].told) == ("boxes", "words")
+
+
+def test_watching_a_run_of_a_task_is_the_tasks_matter(monkeypatch):
+    monkeypatch.setattr(cli_tasks, "is_task_run", lambda word: word == "boxes")
+    monkeypatch.setattr(cli_tasks, "watch", lambda given: 7)
+    assert main(["watch", "boxes", "--seen", "boxes"]) == 7
+    assert main(["watch", "--seen", "boxes", "boxes"]) == 7

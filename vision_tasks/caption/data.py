@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...datasets.atari_objects import ATARI_DATA
 from ...datasets.captions import SCORED_SEED, CaptionedPicture, Captions, read_captions
 from ...datasets.scenes import SceneSplit, scene, true_of
 from ...errors import DataError
@@ -88,6 +89,10 @@ def _listed(read: Captions) -> Sequence[CaptionedPicture]:
 
 
 def _truth_of(data: str, name: str, seed: int) -> Truth | None:
+    if data in ATARI_DATA:
+        from ...datasets.atari_scenes import read_atari_scenes, true_in  # loads the console
+
+        return partial(true_in, read_atari_scenes(seed, data)[name])
     if data != SCENES:
         return None
     split = cast(SceneSplit, name)

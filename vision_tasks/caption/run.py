@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from ...datasets.caption_layouts import plain
+from ...datasets.captions import as_learnt
 from ...datasets.download import say_on_stderr
-from ...datasets.labelled import fitted
 from ...datasets.output import form_of, write_whole
 from ...datasets.pictures import list_pictures, read_picture, write_picture
 from ...errors import DataError, EightBitError, UsageError
@@ -69,11 +69,13 @@ class _Work:
     """One call of `run`.
 
     Attributes:
+        facts: of the data that the network learnt from.
         generator: of sentences that are drawn.
         told: what was said so far.
     """
 
     network: CaptionNetwork
+    facts: Mapping[str, Any]
     job: RunJob
     options: CaptionRunOptions
     generator: torch.Generator
@@ -94,9 +96,10 @@ def run(trained: Trained, job: RunJob) -> None:
     form = form_of(job.output, options.format, FORMS)
     _refuse_unfit(network, options, job)
     if options.find or options.among:
-        _search(network, job)
+        _search(network, trained.facts, job)
         return
-    work = _Work(network, job, options, torch.Generator().manual_seed(options.seed))
+    generator = torch.Generator().manual_seed(options.seed)
+    work = _Work(network, trained.facts, job, options, generator)
     try:
         job.each(_items(job.inputs), partial(_tell_one, work))
     finally:
@@ -130,12 +133,12 @@ def _items(inputs: Sequence[str]) -> Iterator[Item]:
             yield given, error
 
 
-def _read(network: CaptionNetwork, item: Item) -> np.ndarray:
+def _read(network: CaptionNetwork, facts: Mapping[str, Any], item: Item) -> np.ndarray:
     """The picture as the network sees it: uint8 (S, S, 3)."""
     _, thing = item
     if isinstance(thing, EightBitError):
         raise thing
-    return fitted(read_picture(thing), network.options.size)
+    return as_learnt(read_picture(thing), network.options.size, facts)
 
 
 def as_input(rgb: np.ndarray) -> Tensor:
@@ -147,7 +150,7 @@ def as_input(rgb: np.ndarray) -> Tensor:
 
 
 def _tell_one(work: _Work, item: Item) -> None:
-    rgb = _read(work.network, item)
+    rgb = _read(work.network, work.facts, item)
     pictures = as_input(rgb)
     best = _written(work, pictures.to(device_of(work.network)))
     texts = tuple(work.network.words.decode(one.ids) for one in best)
@@ -220,7 +223,7 @@ def _as_csv(told: Sequence[Told]) -> str:
 # ---------------------------------------------------------------------------------- searching
 
 
-def _search(network: CaptionNetwork, job: RunJob) -> None:
+def _search(network: CaptionNetwork, facts: Mapping[str, Any], job: RunJob) -> None:
     options: CaptionRunOptions = job.options
     texts = [options.find] if options.find else _lines(Path(options.among))
     sentences = [_asked(network, text) for text in texts]
@@ -228,7 +231,7 @@ def _search(network: CaptionNetwork, job: RunJob) -> None:
     pictures: list[np.ndarray] = []
 
     def read(item: Item) -> None:
-        pictures.append(_read(network, item))
+        pictures.append(_read(network, facts, item))
         names.append(item[0])
 
     try:
