@@ -14,7 +14,7 @@ from torch import nn
 
 from ...datasets.questions import Question
 from ...errors import DataError
-from ...tasks import Control, Metric, Outcome, Sample, TaskData
+from ...tasks import Control, Metric, Outcome, Sample, TaskData, weights_checksum
 from ...tasks import Split as SplitName
 from .._telling.wordnet import WordNet, wups
 from .data import BlindAnswers, Split, padded
@@ -38,13 +38,13 @@ class _Predicted:
     """Answers to a split's questions by a model.
 
     Attributes:
-        model, versions: who made them, and with which weights.
+        model, checksum: who made them, and with which weights.
         texts: by question.
         rate: questions a second.
     """
 
     model: weakref.ref
-    versions: int
+    checksum: int
     texts: list[str]
     rate: float
 
@@ -164,16 +164,16 @@ def predict(
 
     Shuffled, each picture's questions are asked about the split's next picture with questions.
     """
-    versions = sum(parameter._version for parameter in network.parameters())
+    checksum = weights_checksum(network)
     held = part.memory.get(("predicted", shuffled))
-    if held is not None and held.model() is network and held.versions == versions:
+    if held is not None and held.model() is network and held.checksum == checksum:
         known: _Predicted = held
         return known
     began = time.monotonic()
     found = probabilities(network, part, questions, shuffled).argmax(1)
     texts = [network.answers[i] for i in found.tolist()]
     rate = len(questions) / max(time.monotonic() - began, 1e-9)
-    made = _Predicted(weakref.ref(network), versions, texts, rate)
+    made = _Predicted(weakref.ref(network), checksum, texts, rate)
     part.memory["predicted", shuffled] = made
     return made
 
