@@ -48,8 +48,10 @@ _FLICKR = CaptionOptions(
 
 PRESETS = {
     "fast": Preset(_SMALL, replace(_LEARNING, learning_rate=4e-3, epochs=3), "scenes"),
-    "scenes": Preset(_SCENES, _LEARNING, "scenes"),
-    "search": Preset(replace(_SCENES, ranking="embedding"), _LEARNING, "scenes"),
+    "scenes": Preset(_SCENES, replace(_LEARNING, batch_size=128), "scenes"),
+    "search": Preset(
+        replace(_SCENES, ranking="embedding"), replace(_LEARNING, batch_size=128), "scenes"
+    ),
     "flickr": Preset(_FLICKR, _FEW, "flickr8k-900"),
     "karpathy": Preset(
         replace(_FLICKR, way="first", ranking="alignment", margin=1.0, ranking_weight=0.02),
