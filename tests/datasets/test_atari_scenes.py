@@ -346,7 +346,10 @@ FEW_GAMES = {game: ATARI_OBJECTS[game] for game in ("pong", "breakout", "boxing"
 @pytest.fixture(scope="module")
 def few_read():
     """By `by_game`: the splits of a small data set of three games."""
+    once = cache(lambda *which: tuple(played(*which)))  # both data sets have the same games
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(atari_scenes, "played", once)
+        patch.setattr(atari_scenes, "_ROWS", 4)
         patch.setattr(atari_scenes, "ATARI_OBJECTS", FEW_GAMES)
         patch.setattr(atari_scenes, "FRAMES", {"train": 12, "validation": 10, "test": 11})
         patch.setattr(atari_scenes, "_FEWEST", 12)
