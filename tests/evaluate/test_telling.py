@@ -16,7 +16,7 @@ from eightbit.errors import RunFolderError, TaskError, UsageError
 from eightbit.evaluate import telling, watch
 from eightbit.evaluate.panel import Overlay
 from eightbit.evaluate.player import Player
-from eightbit.evaluate.telling import Onlooker
+from eightbit.evaluate.telling import Onlooker, draw_named
 from eightbit.evaluate.watch import Stage, WatchSettings, perform, watch_run
 from eightbit.tasks import load_task
 from eightbit.train.runs import RunFolder
@@ -109,6 +109,24 @@ def test_boxes_are_drawn_where_the_enlarged_object_is(detect, monkeypatch):
     lines, columns = np.nonzero(canvas[300:].any(axis=2))  # the name stands above the box
     assert (abs(lines.max() + 300 - 360) <= 2) and abs(columns.min() - 200) <= 2
     assert abs(columns.max() - 300) <= 2
+
+
+def test_of_a_crowd_one_is_named(monkeypatch):
+    boxes = torch.tensor([[40.0 * i, 100.0, 40.0 * i + 20, 120.0] for i in range(1, 7)])
+    named = []
+    monkeypatch.setattr(telling, "_name", lambda canvas, text, *_: named.append(text))
+    labels = torch.tensor([0, 0, 1, 0, 0, 1])
+    canvas = np.zeros((200, 320, 3), np.uint8)
+    draw_named(canvas, Detections(boxes, torch.linspace(0.9, 0.4, 6), labels), ["alien", "shot"])
+    assert named == ["alien", "shot", "shot"]
+    assert all(canvas[110, 40 * i - 1].any() for i in range(1, 7)), "each has its box"
+
+
+def test_names_stay_on_the_screen():
+    canvas = np.zeros((60, 90, 3), np.uint8)
+    boxes = torch.tensor([[70.0, 2.0, 88.0, 20.0]])
+    draw_named(canvas, Detections(boxes, torch.tensor([0.9]), torch.tensor([0])), ["racer"])
+    assert canvas[:, :60].any() and canvas[:17].any(axis=2).sum() > 100
 
 
 def test_a_sentence_stands_below_and_its_words_are_the_networks(caption):
