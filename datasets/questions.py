@@ -16,8 +16,9 @@ import numpy as np
 
 from ..errors import DataError, EightBitError, UsageError
 from .archive import Archive
+from .atari_objects import ATARI_DATA
 from .caption_layouts import plain
-from .captions import FLICKR8K_900, SCORED_SEED, Made, read_captions
+from .captions import FLICKR8K_900, SCORED_SEED, Made, read_captions, squeezed
 from .download import resolve, source_facts
 from .jpeg import decode_quickly
 from .labelled import check_memory, fitted
@@ -93,7 +94,8 @@ def read_questions(data: str, seed: int, size: int) -> PictureQuestions:
 
     Args:
         data: "easy-vqa", "sort-of-clevr" and "scenes" (both generated), "flickr8k-900" (questions
-            made of its sentences, see `question_rules`), "atari-scenes", a folder or an archive.
+            made of its sentences, see `question_rules`), "atari-scenes" and
+            "atari-scenes-by-game" (generated, see `atari_scenes`), a folder or an archive.
         seed: of what is generated to learn from, or of the split.
         size: S, pixels.
 
@@ -108,7 +110,7 @@ def read_questions(data: str, seed: int, size: int) -> PictureQuestions:
     makers: dict[str, Callable[[int, int], PictureQuestions]] = {
         "sort-of-clevr": _sort_of_clevr,
         "scenes": _scenes,
-        "atari-scenes": _atari,
+        **{name: partial(_atari, name) for name in ATARI_DATA},
         FLICKR8K_900: partial(_from_sentences, FLICKR8K_900),
     }
     if data in makers:
@@ -199,11 +201,11 @@ def _scene_picture(split: SceneSplit, seed: int, size: int, number: int) -> np.n
     return draw_scene(scene(split, seed, number), size)
 
 
-def _atari(seed: int, size: int) -> PictureQuestions:
-    from .atari_scenes import atari_facts, atari_questions, squeezed
+def _atari(data: str, seed: int, size: int) -> PictureQuestions:
+    from .atari_scenes import atari_facts, atari_questions
 
     splits = {}
-    for name, part in atari_questions(seed).items():
+    for name, part in atari_questions(seed, data).items():
         scenes = part.scenes
 
         def drawn(i: int, scenes: Sequence[Any] = scenes) -> np.ndarray:
@@ -211,7 +213,7 @@ def _atari(seed: int, size: int) -> PictureQuestions:
 
         questions = [Question(i, plain(text), *rest) for i, text, *rest in part.questions]
         splits[name] = Asked(Made(drawn, len(scenes)), questions)
-    facts = atari_facts(seed)
+    facts = atari_facts(seed, data)
     return PictureQuestions(_facts(facts, facts["split"], splits), splits)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from ...datasets.caption_layouts import plain
-from ...datasets.labelled import fitted
+from ...datasets.captions import as_learnt
 from ...datasets.output import form_of, write_whole
 from ...datasets.pictures import list_pictures, read_picture, write_picture
 from ...errors import DataError, EightBitError, UsageError
@@ -56,11 +56,13 @@ class _Work:
     """One call of `run`.
 
     Attributes:
+        facts: of the data that the network learnt from.
         asked: the questions as written, and as the network reads them.
         done: what was answered so far.
     """
 
     network: AnswerNetwork
+    facts: Mapping[str, Any]
     job: RunJob
     asked: list[tuple[str, str]]
     done: list[Answered] = field(default_factory=list)
@@ -84,7 +86,7 @@ def run(trained: Trained, job: RunJob) -> None:
             f"this network's way is '{network.options.way}' and has no attention to draw; leave "
             "--attention out."
         )
-    work = _Work(network, job, _questions(network, options))
+    work = _Work(network, trained.facts, job, _questions(network, options))
     try:
         job.each(_items(job.inputs), partial(_answer_one, work))
     finally:
@@ -140,7 +142,7 @@ def _answer_one(work: _Work, item: Item) -> None:
     if isinstance(thing, EightBitError):
         raise thing
     network, options = work.network, work.job.options
-    rgb = fitted(read_picture(thing), network.options.size)
+    rgb = as_learnt(read_picture(thing), network.options.size, work.facts)
     device = network.embed.weight.device
     ids = padded([network.words.encode(words) for _, words in work.asked]).to(device)
     owners = torch.zeros(len(ids), dtype=torch.int64, device=device)
