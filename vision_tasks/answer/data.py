@@ -70,8 +70,8 @@ def build_data(options: AnswerOptions, data: str, seed: int) -> TaskData:
     `options.fewest` times, the commonest first) and "guess", the commonest answer by kind.
 
     Raises:
-        DataError: the data cannot be read, no answer is common enough to be learnt, or the folder of
-            WordNet is none.
+        DataError: the data cannot be read, no answer is common enough to be learnt, or WordNet's
+            folder is none.
         UsageError: pictures of these data cannot be varied.
     """
     read = read_questions(data, seed, options.size)

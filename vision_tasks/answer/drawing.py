@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import cv2
 import numpy as np
@@ -39,6 +40,11 @@ def answer_sheet(
     return captioned(rgb, lines)
 
 
+def _side(told: Any) -> int:
+    """Of a layer's setting, one number or one a side."""
+    return int(told[0] if isinstance(told, tuple) else told)
+
+
 def cell_places(trunk: nn.Module) -> tuple[float, float]:
     """Where a trunk's cells are centred: the first one's pixel and the pixels to the next.
 
@@ -49,11 +55,8 @@ def cell_places(trunk: nn.Module) -> tuple[float, float]:
     first, step = 0.0, 1
     for layer in trunk.features.modules():  # type: ignore[union-attr]  # a Sequential
         if isinstance(layer, nn.Conv2d | nn.MaxPool2d):
-            kernel, stride, padding = (
-                one[0] if isinstance(one, tuple) else one
-                for one in (layer.kernel_size, layer.stride, layer.padding)
-            )
-            first += ((kernel - 1) / 2 - int(padding)) * step
+            kernel, stride, padding = map(_side, (layer.kernel_size, layer.stride, layer.padding))
+            first += ((kernel - 1) / 2 - padding) * step
             step *= stride
     reduction = int(trunk.feature_info[-1].reduction)  # type: ignore[index, union-attr]
     return (first, step) if step == reduction else ((reduction - 1) / 2, reduction)
