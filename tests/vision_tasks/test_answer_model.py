@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from itertools import product
 
+import numpy as np
 import pytest
 import torch
 
+from eightbit.backbones import create_backbone
 from eightbit.errors import UsageError
 from eightbit.tasks import Moment
 from eightbit.vision_tasks._telling.words import Words
 from eightbit.vision_tasks.answer import TASK, AnswerOptions
 from eightbit.vision_tasks.answer.data import padded
+from eightbit.vision_tasks.answer.drawing import cell_places, spread
 from eightbit.vision_tasks.answer.meetings import Read, Seen, coordinates
 from eightbit.vision_tasks.answer.model import NO_ANSWER, build_model
 
@@ -145,6 +148,36 @@ def test_attention_is_a_distribution_over_the_cells(pictures):
         _, weights = model.scores(pictures, ids_of(*QUESTIONS), OWNERS)
     assert weights.shape == (4, model.grid[0] * model.grid[1])
     assert torch.allclose(weights.sum(1), torch.ones(4), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "options"),
+    [
+        ("strided", {"channels": [4, 6, 6]}),
+        ("impala", {"channels": [4, 6], "hidden": 0}),
+        ("nature", {}),
+    ],
+)
+def test_cells_are_drawn_where_the_trunk_looks(backbone, options):
+    """The pixels that a cell depends on lie about the place that `cell_places` tells."""
+    trunk = create_backbone(backbone, (3, 96, 96), **options).eval()
+    x = torch.rand(1, 3, 96, 96, requires_grad=True)
+    cells = trunk.forward_features(x)
+    first, step = cell_places(trunk)
+    middle = cells.shape[2] // 2
+    cells[0, :, middle, middle].sum().backward()
+    rows = x.grad.abs().sum((0, 1, 3)).nonzero()[:, 0]
+    seen = (rows.min() + rows.max()).item() / 2
+    assert first + middle * step == pytest.approx(seen, abs=step / 4)
+
+
+def test_heat_peaks_at_its_cell():
+    heat = np.zeros((4, 4))
+    heat[1, 2] = 1
+    found = spread(heat, 64, 0, 16)
+    assert np.unravel_index(found.argmax(), found.shape) == (16, 32)
+    assert found[16, 40] == pytest.approx(0.5) and found[0, 0] == 0
+    assert spread(heat, 4, 0, 1) == pytest.approx(heat)
 
 
 def test_what_makes_no_sense_is_refused():

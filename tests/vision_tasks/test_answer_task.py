@@ -21,7 +21,7 @@ from eightbit.vision_tasks.answer.data import NO_ANSWER, BlindAnswers, Split, bu
 from eightbit.vision_tasks.answer.scores import by_kind, probabilities
 
 TINY = AnswerOptions(
-    backbone_options='{"channels": [8, 16], "hidden": 0, "layer_norm": true}',
+    backbone_options='{"channels": [16, 24]}',
     size=32,
     width=32,
     layers=1,
@@ -232,17 +232,25 @@ def test_boards_are_varied_and_other_data_refuse(monkeypatch):
         build_data(replace(TINY, vary=True), "squares", 0)
 
 
-def test_seconds_of_easy_vqa_beat_both_controls():
+def _easy_vqa() -> tuple[AnswerOptions, TaskData]:
     root = os.environ.get("EIGHTBIT_DATA")
     if root is None or not Path(root, "easy_vqa").is_dir():
         pytest.skip("set EIGHTBIT_DATA to the folder with easy_vqa")
-    options = replace(
-        TINY,
-        backbone_options='{"channels": [16, 24], "hidden": 0, "layer_norm": true}',
-        detector_weight=3.0,
-    )
-    data = build_data(options, "easy-vqa", 0)
-    model = fit(options, data, steps=450, rate=3e-3, batch=8)
+    options = TASK.presets["fast"].options
+    return options, build_data(options, "easy-vqa", 0)
+
+
+def test_seconds_of_easy_vqa_beat_both_controls():
+    options, data = _easy_vqa()
+    model = fit(options, data, steps=250, rate=3e-3, batch=8)
     found = {control: scored(model, data, control) for control in ("none", "trivial", "shuffled")}
-    assert found["none"] > found["trivial"] + 0.01
-    assert found["none"] > found["shuffled"] + 0.01
+    assert found["none"] > found["trivial"] + 0.04
+    assert found["none"] > found["shuffled"] + 0.04
+
+
+@pytest.mark.long
+def test_a_minute_of_easy_vqa_answers_nearly_all():
+    options, data = _easy_vqa()
+    model = fit(options, data, steps=1_200, rate=2e-3, batch=16)
+    assert scored(model, data, "none") > 0.97
+    assert scored(model, data, "trivial") < 0.7

@@ -21,7 +21,7 @@ _LEARNING = Learning(
     clip_norm=1.0,
     average=0.998,
 )
-_FAST = AnswerOptions(hidden=64, width=64, layers=1, detector_weight=1.0, flip=True)
+_FAST = AnswerOptions(hidden=64, width=64, layers=1, detector_weight=1.0)
 _RELATIONS = AnswerOptions(size=75, hidden=64, width=64, vary=True)
 _SANTORO = AnswerOptions(
     backbone_options='{"channels": [32, 64, 128, 256]}',

@@ -16,6 +16,7 @@ from ...datasets.questions import Asked, Question, read_questions
 from ...datasets.sort_of_clevr import NON_RELATIONAL, RELATIONAL
 from ...errors import DataError, UsageError
 from ...tasks import TaskData
+from .._telling.wordnet import WordNet
 from .._telling.words import PAD, Words
 from .model import NO_ANSWER
 from .options import AnswerOptions
@@ -32,7 +33,7 @@ class Split:
     Attributes:
         asked: them.
         sorts: names of sorts of questions that are scored beside all, and the kinds of each.
-        memory: the last predictions on them, see `scores.predict`.
+        memory: the last predictions on them, see `scores.predict`, and WordNet by its folder.
     """
 
     asked: Asked
@@ -69,7 +70,8 @@ def build_data(options: AnswerOptions, data: str, seed: int) -> TaskData:
     `options.fewest` times, the commonest first) and "guess", the commonest answer by kind.
 
     Raises:
-        DataError: the data cannot be read, or no answer is common enough to be learnt.
+        DataError: the data cannot be read, no answer is common enough to be learnt, or WordNet's
+            folder is none.
         UsageError: pictures of these data cannot be varied.
     """
     read = read_questions(data, seed, options.size)
@@ -92,7 +94,9 @@ def build_data(options: AnswerOptions, data: str, seed: int) -> TaskData:
     sorts = {"relational": RELATIONAL, "non_relational": NON_RELATIONAL}
     if data != SORT_OF_CLEVR:
         sorts = {}
-    splits = {name: Split(asked, sorts) for name, asked in read.splits.items()}
+    # Read now: a folder that is none is told before training, not after.
+    known = {options.wordnet: WordNet(options.wordnet)} if options.wordnet else {}
+    splits = {name: Split(asked, sorts, dict(known)) for name, asked in read.splits.items()}
     batches = Batches(train, words, answers, options, seed)
     return TaskData(facts, len(batches), batches, splits)
 

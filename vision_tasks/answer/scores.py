@@ -18,7 +18,7 @@ from ...tasks import Control, Metric, Outcome, Sample, TaskData, weights_checksu
 from ...tasks import Split as SplitName
 from .._telling.wordnet import WordNet, wups
 from .data import BlindAnswers, Split, padded
-from .drawing import answer_sheet, attention_tile, in_rows
+from .drawing import answer_sheet, attention_tile, cell_places, in_rows, spread
 from .model import AnswerNetwork, as_network
 
 METRICS = (
@@ -238,9 +238,13 @@ def samples(model: nn.Module, data: TaskData, count: int) -> list[Sample]:
 
 @torch.no_grad()
 def attended(network: AnswerNetwork, picture: np.ndarray, text: str) -> np.ndarray:
-    """What an answer is read from, of a network that attends: float32 (h, w), the sum is 1."""
+    """What an answer is read from, of a network that attends: float32 (S, S), by pixel.
+
+    A pixel's value lies between the weights of the cells about it, which add up to 1.
+    """
     device = network.embed.weight.device
     ids = padded([network.words.encode(text)]).to(device)
     rgb = torch.from_numpy(np.ascontiguousarray(picture.transpose(2, 0, 1)))[None].to(device)
     _, weights = network.scores(rgb, ids, torch.zeros(1, dtype=torch.int64, device=device))
-    return weights[0].float().cpu().numpy().reshape(network.grid)
+    heat = weights[0].float().cpu().numpy().reshape(network.grid)
+    return spread(heat, network.options.size, *cell_places(network.backbone))
