@@ -52,8 +52,14 @@ _FEW = replace(_LEARNING, batch_size=16, epochs=40, learning_rate=1e-3)
 
 PRESETS = {
     "fast": Preset(_FAST, _LEARNING, "easy-vqa"),
-    "relations": Preset(_RELATIONS, replace(_LEARNING, epochs=60), "sort-of-clevr"),
-    "santoro": Preset(_SANTORO, replace(_LEARNING, learning_rate=5e-4, epochs=60), "sort-of-clevr"),
+    "relations": Preset(
+        _RELATIONS,
+        replace(_LEARNING, batch_size=64, learning_rate=1e-3, epochs=120),
+        "sort-of-clevr",
+    ),
+    "santoro": Preset(
+        _SANTORO, replace(_LEARNING, learning_rate=2.5e-4, epochs=60), "sort-of-clevr"
+    ),
     "scenes": Preset(_FINE, _LEARNING, "scenes"),
     "atari": Preset(replace(_FINE, size=112, shift=3), _LEARNING, "atari-scenes"),
     "coco-qa": Preset(_COCO_QA, _FEW, "flickr8k-900"),
