@@ -25,9 +25,7 @@ from eightbit.vision_tasks.glimpse.scores import read
 
 DATA = os.environ.get("EIGHTBIT_DATA")
 SMALL = GlimpseOptions(glimpses=4, what=32, joint=48, hidden=48, copies=2)
-CATCH = replace(
-    TASK.presets["catch"].options, what=32, joint=64, hidden=64, copies=8, deviation=0.2
-)
+CATCH = TASK.presets["catch"].options
 FACTS = {"classes": list("0123456789")}
 
 
@@ -77,9 +75,27 @@ def test_some_seconds_of_digits_beat_the_controls():
         TASK.measure(model, data, "nowhere", "none")  # type: ignore[arg-type]
 
 
+@pytest.mark.long
+def test_a_minute_on_a_canvas_finds_the_digit():
+    options = replace(
+        TASK.presets["translated"].options,
+        **{"what": 64, "joint": 96, "hidden": 128, "channels": 8, "glimpses": 4, "copies": 6},
+    )
+    data = _mnist(options)
+    model = _train(options, data, 60.0, 2e-3, 48)
+    assert _error(model, data, "none") < _error(model, data, "trivial") - 0.2
+    part = data.splits["test"]
+    ink = part.pictures[:, 0].double()
+    axis = torch.linspace(-1, 1, options.size, dtype=torch.float64)
+    sums = torch.stack([(ink.sum(2) * axis).sum(1), (ink.sum(1) * axis).sum(1)], 1)
+    away = read(model, part.pictures).places - (sums / ink.sum((1, 2))[:, None])[:, None]
+    distance = away.norm(dim=-1).mean(0)
+    assert distance[1] < 0.85 * distance[0], "the second glimpse goes where the ink is"
+
+
 def test_some_seconds_of_catch_beat_the_controls():
     data = TASK.build_data(CATCH, "catch", 0)
-    model = _train(CATCH, data, 10.0, 3e-3, 16)
+    model = _train(CATCH, data, 10.0, 2e-3, 32)
     missed = _error(model, data, "none")
     assert missed < _error(model, data, "trivial") - 0.1, missed
     assert missed < _error(model, data, "shuffled") - 0.1
