@@ -22,7 +22,7 @@ from ...datasets.pictures import list_pictures, read_picture, write_picture
 from ...errors import EightBitError, UsageError
 from ...tasks import RunJob, Sample, TaskData, Trained
 from .data import Games
-from .drawing import look_frame, path_sheet, strip, write_film
+from .drawing import look_frame, mark_end, path_sheet, strip, write_film
 from .learning import options_of
 from .model import GlimpseNetwork
 from .options import GlimpseOptions, GlimpseRunOptions
@@ -190,15 +190,14 @@ def _as_csv(found: Sequence[Reading]) -> str:
 def _run_games(trained: Trained, job: RunJob) -> None:
     """Plays games, says how they ended, and writes a film of them to the output."""
     options: GlimpseRunOptions = job.options
+    own: GlimpseOptions = trained.options
     if job.inputs:
         raise UsageError("a run of catch plays games and reads no pictures; leave them out.")
     seeds = torch.arange(options.games) + options.seed
     played = _play(trained.model, seeds, options.seed)
     for index, reward in enumerate(played.rewards[:, 0].tolist()):
         job.say(f"game {int(seeds[index])}: {'caught' if reward > 0 else 'missed'}")
-    frames = [
-        frame for index in range(len(seeds)) for frame in _game_frames(trained, played, index)
-    ]
+    frames = [frame for index in range(len(seeds)) for frame in _game_frames(own, played, index)]
     if job.output is not None:
         write_film(job.output, frames)
         job.say(f"{len(seeds)} games in {job.output}")
@@ -217,14 +216,16 @@ def _play(model: nn.Module, seeds: Tensor, seed: int) -> Played:
         return play(model, seeds, noise.to(device), None)
 
 
-def _game_frames(trained: Trained, played: Played, index: int) -> list[np.ndarray]:
+def _game_frames(own: GlimpseOptions, played: Played, index: int) -> list[np.ndarray]:
+    """A frame for each look of a game; the last one is framed in green or red, for its end."""
     places = played.drawn[index, 0].clamp(-1, 1).float().cpu().numpy()
     screens = played.screens[index, 0].cpu().numpy()
-    own: GlimpseOptions = trained.options
-    return [
-        look_frame(screen, places[step : step + 1], own, None)
-        for step, screen in enumerate(screens)
+    frames = [
+        look_frame(screen, place[None], own, None)
+        for screen, place in zip(screens, places, strict=True)
     ]
+    mark_end(frames[-1], bool(played.rewards[index, 0] > 0))
+    return frames
 
 
 # ----------------------------------------------------------------------------------- samples
@@ -237,20 +238,8 @@ def samples(model: nn.Module, data: TaskData, count: int) -> list[Sample]:
     count = min(max(count, 1), SAMPLED)
     if isinstance(part, Games):
         played = _play(model, torch.from_numpy(part.seeds[:count]), 0)
-        trained_frames = [
-            strip(
-                [
-                    look_frame(screen, place[None], options, None)
-                    for screen, place in zip(screens, places, strict=True)
-                ]
-            )
-            for screens, places in zip(
-                played.screens[:, 0].cpu().numpy(),
-                played.drawn[:, 0].clamp(-1, 1).float().cpu().numpy(),
-                strict=True,
-            )
-        ]
-        return [Sample("games", picture=np.concatenate(trained_frames))]
+        rows = [strip(_game_frames(options, played, index)) for index in range(count)]
+        return [Sample("games", picture=np.concatenate(rows))]
     pictures = part.pictures[:count]
     answers = read(model, pictures)
     classes = data.facts["classes"]
