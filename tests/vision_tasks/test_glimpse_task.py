@@ -20,7 +20,7 @@ from eightbit.errors import TaskError, UsageError
 from eightbit.tasks import Moment, RunJob, TaskData, Trained
 from eightbit.vision_tasks.glimpse import TASK, GlimpseOptions, GlimpseRunOptions
 from eightbit.vision_tasks.glimpse.play import play
-from eightbit.vision_tasks.glimpse.run import shown_to
+from eightbit.vision_tasks.glimpse.run import fitted_ink, shown_to
 from eightbit.vision_tasks.glimpse.scores import read
 
 DATA = os.environ.get("EIGHTBIT_DATA")
@@ -256,3 +256,24 @@ def test_light_paper_is_inverted():
     assert found.shape == (1, 1, 28, 28) and found[0, 0, 0, 0] == 5 and found.max() > 200
     assert torch.equal(shown_to(SMALL, ink, "no"), 255 - found)
     assert torch.equal(shown_to(SMALL, 255 - ink, "auto"), found)
+
+
+def test_ink_is_brought_to_the_middle_and_to_20_pixels():
+    page = torch.zeros(1, 1, 28, 28, dtype=torch.uint8)
+    assert torch.equal(fitted_ink(page), page)
+    page[0, 0, 2:12, 20:26] = 200
+    found = fitted_ink(page)[0, 0].numpy() > 100
+    rows, columns = np.flatnonzero(found.any(1)), np.flatnonzero(found.any(0))
+    assert (rows[0], rows[-1]) == (4, 23) and (columns[0], columns[-1]) == (8, 19)
+
+
+def test_digits_of_mnist_stay_where_they_are():
+    digits = _mnist(SMALL).splits["test"].pictures[:100].double()
+    fitted = torch.cat([fitted_ink(digit[None].byte()) for digit in digits]).double()
+    steps = torch.arange(28, dtype=torch.float64)
+    for axis in (2, 3):
+        one, other = (
+            (p.sum(5 - axis)[:, 0] * steps).sum(1) / p.sum((1, 2, 3)) for p in (digits, fitted)
+        )
+        assert (one - other).abs().max() < 1.5
+    assert (fitted.sum((1, 2, 3)) / digits.sum((1, 2, 3)) - 1).abs().median() < 0.15

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -30,6 +31,7 @@ from .play import Played, play
 from .scores import Answers, quiet_noise, read
 
 SAMPLED = 8  # pictures whose paths a sample shows, at most
+INK = 0.25  # share of the brightest pixel above which something counts as ink
 LIGHT = 128  # mean of the picture's rim above which paper is light
 
 
@@ -95,6 +97,8 @@ def _work(trained: Trained, job: RunJob, found: list[Reading], item: Path | Eigh
         raise item
     options: GlimpseRunOptions = job.options
     picture = shown_to(trained.options, read_picture(item), options.invert)
+    if options.fit and trained.options.task == "static":
+        picture = fitted_ink(picture)
     answers = read(trained.model, picture, options.seed)
     reading = _reading(str(item), answers, trained.facts["classes"], options.topk)
     found.append(reading)
@@ -124,6 +128,32 @@ def shown_to(options: GlimpseOptions, rgb: np.ndarray, invert: str) -> Tensor:
     if invert == "yes" or (invert == "auto" and rim >= LIGHT):
         ink = 255 - ink
     return ink[None, None]
+
+
+def fitted_ink(picture: Tensor) -> Tensor:
+    """Brings ink to 20 x 20 pixels at most and its centre of mass to the middle, as MNIST did.
+
+    Args:
+        picture: uint8 (1, 1, S, S), ink bright on black; without any it is left as it is.
+
+    Returns:
+        uint8 (1, 1, S, S).
+    """
+    page = picture[0, 0].numpy()
+    size = len(page)
+    ink = page > INK * int(page.max())
+    if not ink.any():
+        return picture
+    rows, columns = np.flatnonzero(ink.any(1)), np.flatnonzero(ink.any(0))
+    scale = size * 20 / 28 / max(np.ptp(rows) + 1, np.ptp(columns) + 1)
+    weights = np.where(ink, page, 0).astype(float)
+    middle = [
+        float((weights.sum(1 - axis) * np.arange(size)).sum() / weights.sum()) for axis in (1, 0)
+    ]  # of x and y
+    shift = [(size - 1) / 2 - scale * at for at in middle]
+    matrix = np.array([[scale, 0, shift[0]], [0, scale, shift[1]]])
+    drawn = cv2.warpAffine(page, matrix, (size, size), flags=cv2.INTER_LINEAR)
+    return torch.from_numpy(drawn)[None, None]
 
 
 def _reading(name: str, answers: Answers, classes: Sequence[str], topk: int) -> Reading:
