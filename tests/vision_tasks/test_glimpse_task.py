@@ -76,7 +76,7 @@ def test_some_seconds_of_digits_beat_the_controls():
 
 
 @pytest.mark.long
-def test_a_minute_on_a_canvas_finds_the_digit():
+def test_a_minute_on_a_canvas_teaches_places_that_follow_the_digit():
     options = replace(
         TASK.presets["translated"].options,
         **{"what": 64, "joint": 96, "hidden": 128, "channels": 8, "glimpses": 4, "copies": 6},
@@ -86,11 +86,13 @@ def test_a_minute_on_a_canvas_finds_the_digit():
     assert _error(model, data, "none") < _error(model, data, "trivial") - 0.2
     part = data.splits["test"]
     ink = part.pictures[:, 0].double()
-    axis = torch.linspace(-1, 1, options.size, dtype=torch.float64)
-    sums = torch.stack([(ink.sum(2) * axis).sum(1), (ink.sum(1) * axis).sum(1)], 1)
-    away = read(model, part.pictures).places - (sums / ink.sum((1, 2))[:, None])[:, None]
-    distance = away.norm(dim=-1).mean(0)
-    assert distance[1] < 0.85 * distance[0], "the second glimpse goes where the ink is"
+    steps = torch.linspace(-1, 1, options.size, dtype=torch.float64)
+    sums = torch.stack([(ink.sum(2) * steps).sum(1), (ink.sum(1) * steps).sum(1)], 1)
+    middle = sums / ink.sum((1, 2))[:, None]
+    second = read(model, part.pictures).places[:, 1]
+    for axis in (0, 1):
+        follows = np.corrcoef(second[:, axis], middle[:, axis])[0, 1]
+        assert follows > 0.3, "the second glimpse's place follows the ink"
 
 
 def test_some_seconds_of_catch_beat_the_controls():
