@@ -184,6 +184,32 @@ def test_the_parts_of_the_network_learn_from_what_they_should(core):
     assert taught["answers"] == set(names) - taught["places"] - taught["baseline"]
 
 
+def test_places_narrow_while_the_network_learns():
+    options = replace(TINY, deviation=0.3, last_deviation=0.1)
+    assert [options.deviation_at(x) for x in (0.0, 0.5, 1.0)] == pytest.approx([0.3, 0.2, 0.1])
+    assert replace(TINY, deviation=0.1, last_deviation=0.2).deviation_at(0.5) == 0.1
+    torch.manual_seed(0)
+    model = build_model(replace(options, first="random"), FACTS)
+    batch = {"pictures": torch.rand(300, 1, 28, 28), "labels": torch.zeros(300, dtype=torch.int64)}
+    kept: list[Tensor] = []
+    model.register_forward_hook(lambda _, given, found: kept.extend([given[1], found]))
+    loss(model, batch, Moment(0, 0.5, torch.Generator().manual_seed(0)))
+    noise, looked = kept
+    assert noise[:, :, 0].std() == pytest.approx(1, abs=0.06)  # the first place stays anywhere
+    away = (looked.drawn - looked.means)[:, :, 1:]
+    assert float(away.detach().std()) == pytest.approx(0.2, abs=0.02)
+
+
+def test_a_step_is_counted_from_the_place_before():
+    torch.manual_seed(0)
+    model = build_model(replace(TINY, moves="relative", ring=0.0, deviation=1e-6), FACTS)
+    model.locator.weight.detach().zero_()
+    model.locator.bias.detach().copy_(torch.tensor([0.3, -0.9]).atanh())
+    places = model(torch.rand(2, 1, 28, 28), torch.randn(2, 1, 3, 2)).places[0, 0]
+    wanted = torch.tensor([[0.0, 0.0], [0.3, -0.9], [0.6, -1.0]])
+    assert torch.allclose(places, wanted, atol=1e-4)
+
+
 @pytest.mark.parametrize("core", ["lstm", "relu"])
 def test_row_i_of_a_batch_does_not_depend_on_row_j(core):
     torch.manual_seed(0)

@@ -20,14 +20,12 @@ from eightbit.errors import TaskError, UsageError
 from eightbit.tasks import Moment, RunJob, TaskData, Trained
 from eightbit.vision_tasks.glimpse import TASK, GlimpseOptions, GlimpseRunOptions
 from eightbit.vision_tasks.glimpse.play import play
-from eightbit.vision_tasks.glimpse.run import shown_to
+from eightbit.vision_tasks.glimpse.run import fitted_ink, shown_to
 from eightbit.vision_tasks.glimpse.scores import read
 
 DATA = os.environ.get("EIGHTBIT_DATA")
 SMALL = GlimpseOptions(glimpses=4, what=32, joint=48, hidden=48, copies=2)
-CATCH = replace(
-    TASK.presets["catch"].options, what=32, joint=64, hidden=64, copies=8, deviation=0.2
-)
+CATCH = TASK.presets["catch"].options
 FACTS = {"classes": list("0123456789")}
 
 
@@ -77,9 +75,29 @@ def test_some_seconds_of_digits_beat_the_controls():
         TASK.measure(model, data, "nowhere", "none")  # type: ignore[arg-type]
 
 
+@pytest.mark.long
+def test_a_minute_on_a_canvas_teaches_places_that_follow_the_digit():
+    options = replace(
+        TASK.presets["translated"].options,
+        **{"what": 64, "joint": 96, "hidden": 128, "channels": 8, "glimpses": 4, "copies": 6},
+    )
+    data = _mnist(options)
+    model = _train(options, data, 60.0, 2e-3, 48)
+    assert _error(model, data, "none") < _error(model, data, "trivial") - 0.2
+    part = data.splits["test"]
+    ink = part.pictures[:, 0].double()
+    steps = torch.linspace(-1, 1, options.size, dtype=torch.float64)
+    sums = torch.stack([(ink.sum(2) * steps).sum(1), (ink.sum(1) * steps).sum(1)], 1)
+    middle = sums / ink.sum((1, 2))[:, None]
+    second = read(model, part.pictures).places[:, 1]
+    for axis in (0, 1):
+        follows = np.corrcoef(second[:, axis], middle[:, axis])[0, 1]
+        assert follows > 0.3, "the second glimpse's place follows the ink"
+
+
 def test_some_seconds_of_catch_beat_the_controls():
     data = TASK.build_data(CATCH, "catch", 0)
-    model = _train(CATCH, data, 10.0, 3e-3, 16)
+    model = _train(CATCH, data, 10.0, 2e-3, 32)
     missed = _error(model, data, "none")
     assert missed < _error(model, data, "trivial") - 0.1, missed
     assert missed < _error(model, data, "shuffled") - 0.1
@@ -240,3 +258,24 @@ def test_light_paper_is_inverted():
     assert found.shape == (1, 1, 28, 28) and found[0, 0, 0, 0] == 5 and found.max() > 200
     assert torch.equal(shown_to(SMALL, ink, "no"), 255 - found)
     assert torch.equal(shown_to(SMALL, 255 - ink, "auto"), found)
+
+
+def test_ink_is_brought_to_the_middle_and_to_20_pixels():
+    page = torch.zeros(1, 1, 28, 28, dtype=torch.uint8)
+    assert torch.equal(fitted_ink(page), page)
+    page[0, 0, 2:12, 20:26] = 200
+    found = fitted_ink(page)[0, 0].numpy() > 100
+    rows, columns = np.flatnonzero(found.any(1)), np.flatnonzero(found.any(0))
+    assert (rows[0], rows[-1]) == (4, 23) and (columns[0], columns[-1]) == (8, 19)
+
+
+def test_digits_of_mnist_stay_where_they_are():
+    digits = _mnist(SMALL).splits["test"].pictures[:100].double()
+    fitted = torch.cat([fitted_ink(digit[None].byte()) for digit in digits]).double()
+    steps = torch.arange(28, dtype=torch.float64)
+    for axis in (2, 3):
+        one, other = (
+            (p.sum(5 - axis)[:, 0] * steps).sum(1) / p.sum((1, 2, 3)) for p in (digits, fitted)
+        )
+        assert (one - other).abs().max() < 1.5
+    assert (fitted.sum((1, 2, 3)) / digits.sum((1, 2, 3)) - 1).abs().median() < 0.15

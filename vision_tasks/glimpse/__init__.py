@@ -52,8 +52,20 @@ PRESETS = {
     "translated": Preset(_WIDE, _LEARNING, "mnist_test"),
     "cluttered": Preset(replace(_WIDE, task="cluttered"), _LEARNING, "mnist_test"),
     "catch": Preset(
-        replace(_FAST, task="catch", size=24, patch=6, scales=3, copies=8, sensor="dense"),
-        replace(_LEARNING, batch_size=32, learning_rate=1e-3, epochs=1),
+        replace(
+            _FAST,
+            task="catch",
+            size=24,
+            patch=6,
+            scales=3,
+            deviation=0.2,
+            sensor="dense",  # halving patches would lose where the ball is
+            what=32,
+            joint=64,
+            hidden=64,
+            copies=8,
+        ),
+        replace(_LEARNING, batch_size=32, epochs=2),
         "catch",
     ),
     "mnih": Preset(

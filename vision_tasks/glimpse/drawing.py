@@ -70,6 +70,13 @@ def _eye(retina: np.ndarray, options: GlimpseOptions, height: int) -> np.ndarray
     return column
 
 
+def mark_end(frame: np.ndarray, good: bool) -> None:
+    """Draws a green or a red border on an RGB frame, in place."""
+    height, width = frame.shape[:2]
+    colour = (0, 220, 90) if good else (230, 40, 40)
+    cv2.rectangle(frame, (2, 2), (width - 3, height - 3), colour, 5)
+
+
 def strip(frames: Sequence[np.ndarray]) -> np.ndarray:
     """Frames of one height beside each other, with a gap."""
     gap = np.full((frames[0].shape[0], 4, 3), 255, np.uint8)

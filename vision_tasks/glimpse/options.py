@@ -183,6 +183,8 @@ class GlimpseRunOptions:
     """how a path is animated"""
     invert: Literal["auto", "yes", "no"] = "auto"
     """whether dark ink on light paper is inverted; auto: where most of the picture is light"""
+    fit: bool = True
+    """of a static reader: bring the ink to the size and place that MNIST's digits have"""
     format: Literal["auto", "json", "csv"] = "auto"
     """of the file written to -o; auto goes by its ending"""
     games: int = 4

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -22,7 +23,7 @@ from ...datasets.pictures import list_pictures, read_picture, write_picture
 from ...errors import EightBitError, UsageError
 from ...tasks import RunJob, Sample, TaskData, Trained
 from .data import Games
-from .drawing import look_frame, path_sheet, strip, write_film
+from .drawing import look_frame, mark_end, path_sheet, strip, write_film
 from .learning import options_of
 from .model import GlimpseNetwork
 from .options import GlimpseOptions, GlimpseRunOptions
@@ -30,6 +31,7 @@ from .play import Played, play
 from .scores import Answers, quiet_noise, read
 
 SAMPLED = 8  # pictures whose paths a sample shows, at most
+INK = 0.25  # share of the brightest pixel above which something counts as ink
 LIGHT = 128  # mean of the picture's rim above which paper is light
 
 
@@ -95,6 +97,8 @@ def _work(trained: Trained, job: RunJob, found: list[Reading], item: Path | Eigh
         raise item
     options: GlimpseRunOptions = job.options
     picture = shown_to(trained.options, read_picture(item), options.invert)
+    if options.fit and trained.options.task == "static":
+        picture = fitted_ink(picture)
     answers = read(trained.model, picture, options.seed)
     reading = _reading(str(item), answers, trained.facts["classes"], options.topk)
     found.append(reading)
@@ -124,6 +128,32 @@ def shown_to(options: GlimpseOptions, rgb: np.ndarray, invert: str) -> Tensor:
     if invert == "yes" or (invert == "auto" and rim >= LIGHT):
         ink = 255 - ink
     return ink[None, None]
+
+
+def fitted_ink(picture: Tensor) -> Tensor:
+    """Brings ink to 20 x 20 pixels at most and its centre of mass to the middle, as MNIST did.
+
+    Args:
+        picture: uint8 (1, 1, S, S), ink bright on black; without any it is left as it is.
+
+    Returns:
+        uint8 (1, 1, S, S).
+    """
+    page = picture[0, 0].numpy()
+    size = len(page)
+    ink = page > INK * int(page.max())
+    if not ink.any():
+        return picture
+    rows, columns = np.flatnonzero(ink.any(1)), np.flatnonzero(ink.any(0))
+    scale = size * 20 / 28 / max(np.ptp(rows) + 1, np.ptp(columns) + 1)
+    weights = np.where(ink, page, 0).astype(float)
+    middle = [
+        float((weights.sum(1 - axis) * np.arange(size)).sum() / weights.sum()) for axis in (1, 0)
+    ]  # of x and y
+    shift = [(size - 1) / 2 - scale * at for at in middle]
+    matrix = np.array([[scale, 0, shift[0]], [0, scale, shift[1]]])
+    drawn = cv2.warpAffine(page, matrix, (size, size), flags=cv2.INTER_LINEAR)
+    return torch.from_numpy(drawn)[None, None]
 
 
 def _reading(name: str, answers: Answers, classes: Sequence[str], topk: int) -> Reading:
@@ -190,15 +220,14 @@ def _as_csv(found: Sequence[Reading]) -> str:
 def _run_games(trained: Trained, job: RunJob) -> None:
     """Plays games, says how they ended, and writes a film of them to the output."""
     options: GlimpseRunOptions = job.options
+    own: GlimpseOptions = trained.options
     if job.inputs:
         raise UsageError("a run of catch plays games and reads no pictures; leave them out.")
     seeds = torch.arange(options.games) + options.seed
     played = _play(trained.model, seeds, options.seed)
     for index, reward in enumerate(played.rewards[:, 0].tolist()):
         job.say(f"game {int(seeds[index])}: {'caught' if reward > 0 else 'missed'}")
-    frames = [
-        frame for index in range(len(seeds)) for frame in _game_frames(trained, played, index)
-    ]
+    frames = [frame for index in range(len(seeds)) for frame in _game_frames(own, played, index)]
     if job.output is not None:
         write_film(job.output, frames)
         job.say(f"{len(seeds)} games in {job.output}")
@@ -217,14 +246,16 @@ def _play(model: nn.Module, seeds: Tensor, seed: int) -> Played:
         return play(model, seeds, noise.to(device), None)
 
 
-def _game_frames(trained: Trained, played: Played, index: int) -> list[np.ndarray]:
+def _game_frames(own: GlimpseOptions, played: Played, index: int) -> list[np.ndarray]:
+    """A frame for each look of a game; the last one is framed in green or red, for its end."""
     places = played.drawn[index, 0].clamp(-1, 1).float().cpu().numpy()
     screens = played.screens[index, 0].cpu().numpy()
-    own: GlimpseOptions = trained.options
-    return [
-        look_frame(screen, places[step : step + 1], own, None)
-        for step, screen in enumerate(screens)
+    frames = [
+        look_frame(screen, place[None], own, None)
+        for screen, place in zip(screens, places, strict=True)
     ]
+    mark_end(frames[-1], bool(played.rewards[index, 0] > 0))
+    return frames
 
 
 # ----------------------------------------------------------------------------------- samples
@@ -237,20 +268,8 @@ def samples(model: nn.Module, data: TaskData, count: int) -> list[Sample]:
     count = min(max(count, 1), SAMPLED)
     if isinstance(part, Games):
         played = _play(model, torch.from_numpy(part.seeds[:count]), 0)
-        trained_frames = [
-            strip(
-                [
-                    look_frame(screen, place[None], options, None)
-                    for screen, place in zip(screens, places, strict=True)
-                ]
-            )
-            for screens, places in zip(
-                played.screens[:, 0].cpu().numpy(),
-                played.drawn[:, 0].clamp(-1, 1).float().cpu().numpy(),
-                strict=True,
-            )
-        ]
-        return [Sample("games", picture=np.concatenate(trained_frames))]
+        rows = [strip(_game_frames(options, played, index)) for index in range(count)]
+        return [Sample("games", picture=np.concatenate(rows))]
     pictures = part.pictures[:count]
     answers = read(model, pictures)
     classes = data.facts["classes"]
