@@ -22,7 +22,7 @@ _LEARNING = Learning(
     average=0.998,
 )
 _FAST = AnswerOptions(hidden=64, width=64, layers=1, detector_weight=1.0)
-_RELATIONS = AnswerOptions(size=75, hidden=64, width=64, vary=True)
+_RELATIONS = AnswerOptions(size=75, hidden=64, width=64, vary=True, detector_weight=0.1)
 _SANTORO = AnswerOptions(
     backbone_options='{"channels": [32, 64, 128, 256]}',
     size=75,
@@ -54,7 +54,7 @@ PRESETS = {
     "fast": Preset(_FAST, _LEARNING, "easy-vqa"),
     "relations": Preset(
         _RELATIONS,
-        replace(_LEARNING, batch_size=64, learning_rate=1e-3, epochs=120),
+        replace(_LEARNING, batch_size=32, learning_rate=1e-3, epochs=90),
         "sort-of-clevr",
     ),
     "santoro": Preset(
