@@ -11,10 +11,10 @@ import torch
 from eightbit.backbones import create_backbone
 from eightbit.errors import UsageError
 from eightbit.tasks import Moment
+from eightbit.vision_tasks._telling.drawing import cell_places, spread
 from eightbit.vision_tasks._telling.words import Words
 from eightbit.vision_tasks.answer import TASK, AnswerOptions
 from eightbit.vision_tasks.answer.data import padded
-from eightbit.vision_tasks.answer.drawing import cell_places, spread
 from eightbit.vision_tasks.answer.meetings import Read, Seen, coordinates
 from eightbit.vision_tasks.answer.model import NO_ANSWER, build_model
 

@@ -16,9 +16,10 @@ from ...datasets.questions import Question
 from ...errors import DataError
 from ...tasks import Control, Metric, Outcome, Sample, TaskData, weights_checksum
 from ...tasks import Split as SplitName
+from .._telling.drawing import cell_places, in_rows, spread
 from .._telling.wordnet import WordNet, wups
 from .data import BlindAnswers, Split, padded
-from .drawing import answer_sheet, attention_tile, cell_places, in_rows, spread
+from .drawing import answer_sheet, attention_tile
 from .model import AnswerNetwork, as_network
 
 METRICS = (

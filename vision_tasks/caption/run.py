@@ -23,6 +23,7 @@ from ...datasets.output import form_of, write_whole
 from ...datasets.pictures import list_pictures, read_picture, write_picture
 from ...errors import DataError, EightBitError, UsageError
 from ...tasks import RunJob, Trained
+from .._telling.drawing import cell_places
 from .drawing import alignment_sheet, attention_sheet
 from .model import CaptionNetwork, as_network
 from .options import CaptionRunOptions
@@ -166,7 +167,9 @@ def _tell_one(work: _Work, item: Item) -> None:
     if work.options.alignment and best[0].ids:
         scores = word_region_scores(work.network, pictures[0], best[0].ids)
         regions = smoothed_alignment(scores, CHANGE_COST)
-        sheet = alignment_sheet(rgb, texts[0].split(), regions, work.network.grid)
+        sheet = alignment_sheet(
+            rgb, texts[0].split(), regions, work.network.grid, cell_places(work.network.backbone)
+        )
         write_picture(Path(work.options.alignment) / file, sheet)
 
 

@@ -16,9 +16,10 @@ from torch import Tensor, nn
 from ...errors import DataError
 from ...tasks import Control, Metric, Outcome, Sample, TaskData, weights_checksum
 from ...tasks import Split as SplitName
+from .._telling.drawing import captioned, in_rows
 from .._telling.ngram_scores import caption_scores
 from .data import Split
-from .drawing import attention_sheet, captioned, in_rows
+from .drawing import attention_sheet
 from .model import CaptionNetwork, as_network
 from .ranking import ranks, recall_table
 from .search import Beam

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .._telling.drawing import cell_places, spread
 from .._telling.words import END, PAD, START
 from .model import CaptionNetwork
 from .search import Beam, Written, beam_search
@@ -60,12 +61,14 @@ def attention_of(network: CaptionNetwork, picture: Tensor, ids: Sequence[int]) -
         ids: T words.
 
     Returns:
-        float32 (T + 1, h, w); each map sums to 1.
+        float32 (T + 1, S, S), the weights of the cells spread over the picture's pixels.
     """
     device = device_of(network)
     vector, cells = network.look(picture[None].to(device))
     _, weights = network.decode(vector, cells, padded([ids])[:, :-1].to(device))
-    return weights[0].float().cpu().numpy().reshape(-1, *network.grid)
+    maps = weights[0].float().cpu().numpy().reshape(-1, *network.grid)
+    places = cell_places(network.backbone)
+    return np.stack([spread(one, network.options.size, *places) for one in maps])
 
 
 @torch.no_grad()
