@@ -156,7 +156,7 @@ def test_attention_maps_have_a_row_a_word_and_the_end(rng):
     network = network_of()
     maps = attention_of(network, pictures_of(rng, 1)[0], WORDS.encode(SENTENCES[1]))
     assert maps.shape == (4, 16, 16)
-    # The trunk halves the picture twice; its cells are centred on every fourth pixel from the first.
+    # The trunk halves the picture twice: cells are centred on every fourth pixel from the first.
     np.testing.assert_allclose(maps[:, ::4, ::4].sum((1, 2)), 1, rtol=1e-5)
 
 
