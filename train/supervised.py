@@ -181,15 +181,25 @@ class Learner:
                 losses[name] = losses.get(name, 0.0) + value.detach() / parts
         norm = None
         if self.learning.clip_norm:
-            norm = self.fabric.clip_gradients(
-                self._wrapped, self._optimizer, max_norm=self.learning.clip_norm
-            )
+            norm = self._clip(self.learning.clip_norm)
         self._optimizer.step()
         self._optimizer.zero_grad()
         self.step += 1
         self._take_average()
         rate = self._optimizer.param_groups[0]["lr"]
         return TrainStep(self.step, progress, losses, rate, norm, waited)
+
+    def _clip(self, longest: float) -> Tensor | None:
+        """Shortens the gradient to a length; returns the one before."""
+        try:
+            return self.fabric.clip_gradients(self._wrapped, self._optimizer, max_norm=longest)
+        except RuntimeError as error:
+            if "non-finite" not in str(error):
+                raise
+            raise TrainingError(
+                f"the gradient is not finite at step {self.step:,}; lower --learning-rate or set "
+                "--precision fp32."
+            ) from None
 
     def _loss(self, batch: Batch, progress: float, part: int) -> Mapping[str, Tensor]:
         generator = torch.Generator().manual_seed(self._step_seed(part))

@@ -311,6 +311,15 @@ def test_a_loss_that_is_not_a_number_is_one_sentence(tmp_path, toy, monkeypatch)
         start_task_run(a_plan(), out=tmp_path / "run", reporter=quiet())
 
 
+def test_a_gradient_that_is_not_finite_is_one_sentence(tmp_path, toy, monkeypatch):
+    def steep(model, batch, moment):
+        return {"loss": sum(weight.mul(0).sum().sqrt() for weight in model.parameters())}
+
+    monkeypatch.setattr(toy, "TASK", dataclasses.replace(load_task(NAME), loss=steep))
+    with pytest.raises(TrainingError, match="gradient is not finite at step 0; lower"):
+        start_task_run(a_plan(clip_norm=1.0), out=tmp_path / "run", reporter=quiet())
+
+
 def test_a_full_disk_is_one_sentence_and_the_last_checkpoint_stands(tmp_path, monkeypatch):
     folder, _ = start_task_run(a_plan(epochs=1.0), out=tmp_path / "run", reporter=quiet())
     before = folder.model.read_bytes()

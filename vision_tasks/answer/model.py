@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
@@ -34,6 +35,7 @@ class AnswerNetwork(nn.Module):
         backbone: the trunk.
         meeting: see `meetings`.
         grid: height and width of the trunk's last map.
+        cell_size: its channels.
         detector: what teaches the trunk early which answers belong to a picture; None where
             nothing does.
     """
@@ -46,7 +48,7 @@ class AnswerNetwork(nn.Module):
         with torch.no_grad():
             cells = _features(self.backbone.eval(), torch.zeros(1, *shape, dtype=torch.uint8))
         self.backbone.train()
-        self.grid = (cells.shape[2], cells.shape[3])
+        self.grid, self.cell_size = (cells.shape[2], cells.shape[3]), cells.shape[1]
         self.embed = nn.Embedding(len(words), options.embedding, padding_idx=PAD)
         nn.init.normal_(self.embed.weight, std=0.5)
         with torch.no_grad():
@@ -57,22 +59,24 @@ class AnswerNetwork(nn.Module):
         self.detector: nn.Linear | None = None
         if options.detector_weight:
             self.detector = nn.Linear(cells.shape[1], count)
-        if self.looks_at_cells:  # the layers that make a vector of the map have nothing to do
+        if options.blind:
+            self.backbone.requires_grad_(False)
+        elif self.looks_at_cells:  # the layers that make a vector of the map have nothing to do
             for weight in cast(nn.Module, self.backbone.hidden).parameters():
                 weight.requires_grad_(False)
 
     def look(self, pictures: Tensor) -> Seen:
-        """What the trunk sees of pictures uint8 (B, 3, S, S); of blind networks, black ones."""
+        """What the trunk sees of pictures uint8 (B, 3, S, S); nothing but zeros if it is blind."""
         count = len(pictures)
+        width = 0 if self.looks_at_cells else cast(int, self.backbone.out_features)
         if self.options.blind:
-            pictures = torch.zeros_like(pictures[:1])
+            zeros = self.embed.weight.new_zeros
+            return Seen(zeros(count, width), zeros(count, math.prod(self.grid), self.cell_size))
         found = _features(self.backbone, pictures)
         cells = found.flatten(2).transpose(1, 2)
         if self.looks_at_cells:
-            vector = cells.new_zeros(len(cells), 0)
-        else:
-            vector = cast(nn.Module, self.backbone.hidden)(found)
-        return Seen(vector.expand(count, -1), cells.expand(count, -1, -1))
+            return Seen(cells.new_zeros(count, 0), cells)
+        return Seen(cast(nn.Module, self.backbone.hidden)(found), cells)
 
     def scores(self, pictures: Tensor, ids: Tensor, owners: Tensor) -> tuple[Tensor, Tensor]:
         """Logits of the answers, and what was attended to.
