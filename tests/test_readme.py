@@ -121,6 +121,32 @@ def task_rows() -> list[tuple[str, str, str]]:
             "`eightbit train speech-hybrid --preset an4`, the same, beside its GMM-HMM",
             ("wer", "gmm_wer", "gain"),
         ),
+        (
+            "caption-scenes",
+            "`eightbit train caption --preset scenes`, pairs of colour and shape never seen",
+            ("exact", "true"),
+        ),
+        (
+            "answer-relations",
+            "`eightbit train answer --preset relations`, Sort-of-CLEVR",
+            ("relational", "non_relational"),
+        ),
+        ("answer-easy-vqa", "`eightbit train answer`, easy-VQA", ("accuracy",)),
+        (
+            "glimpse-translated",
+            "`eightbit train glimpse --preset translated`, 60 x 60, 8,000 digits to learn from",
+            ("error",),
+        ),
+        (
+            "glimpse-cluttered",
+            "`eightbit train glimpse --preset cluttered`, the same among clutter",
+            ("error",),
+        ),
+        (
+            "detect-atari-scenes",
+            "`eightbit train detect --data atari-scenes`, objects of eight games",
+            ("map", "map50"),
+        ),
     ):
         record = _record(RESULTS, f"task-{name}")
         config = read_config(RESULTS / f"task-{name}.toml")
