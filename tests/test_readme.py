@@ -88,66 +88,70 @@ def learning_rows() -> list[tuple[str, str, str]]:
     ]
 
 
+TASK_ROWS = (
+    ("detect-bccd", "`eightbit train detect`, blood cells from scratch", ("map50", "map")),
+    ("classify-fast", "`eightbit train classify`, CIFAR-10 coded as JPEG", ("accuracy",)),
+    ("text-hour", "`eightbit train text`, tinyshakespeare, its last 10 %", ("nats",)),
+    ("text-fast", "`eightbit train text --preset fast`, the same", ("nats",)),
+    (
+        "translate-en-de",
+        "`eightbit train translate`, Multi30k, test_2016_flickr, beam 5, sacreBLEU",
+        ("bleu", "chrf"),
+    ),
+    (
+        "read-handwriting",
+        "`eightbit train read-handwriting --preset long`, lines of unseen writers",
+        ("cer",),
+    ),
+    (
+        "handwriting",
+        "`eightbit train handwriting --preset long`, lines of unseen writers",
+        ("nats_per_point",),
+    ),
+    (
+        "speech-ctc",
+        "`eightbit train speech-ctc --preset hour`, AN4's test part, beam with 4-gram",
+        ("wer",),
+    ),
+    (
+        "speech-hybrid-an4",
+        "`eightbit train speech-hybrid --preset an4`, the same, beside its GMM-HMM",
+        ("wer", "gmm_wer", "gain"),
+    ),
+    (
+        "caption-scenes",
+        "`eightbit train caption --preset scenes`, pairs of colour and shape never seen",
+        ("exact", "true"),
+    ),
+    (
+        "answer-relations",
+        "`eightbit train answer --preset relations`, Sort-of-CLEVR",
+        ("relational", "non_relational"),
+    ),
+    ("answer-easy-vqa", "`eightbit train answer`, easy-VQA", ("accuracy",)),
+    (
+        "glimpse-translated",
+        "`eightbit train glimpse --preset translated`, 60 x 60, 8,000 digits to learn from",
+        ("error",),
+    ),
+    (
+        "glimpse-cluttered",
+        "`eightbit train glimpse --preset cluttered`, the same among clutter",
+        ("error",),
+    ),
+    (
+        "detect-atari-scenes",
+        "`eightbit train detect --data atari-scenes`, objects of eight games",
+        ("map", "map50"),
+    ),
+)
+"""Of each run of a task that the page names: its record, what it is, the metrics told."""
+
+
 def task_rows() -> list[tuple[str, str, str]]:
     """What tasks reached on their test splits, and its source."""
     rows = []
-    for name, what, metrics in (
-        ("detect-bccd", "`eightbit train detect`, blood cells from scratch", ("map50", "map")),
-        ("classify-fast", "`eightbit train classify`, CIFAR-10 coded as JPEG", ("accuracy",)),
-        ("text-hour", "`eightbit train text`, tinyshakespeare, its last 10 %", ("nats",)),
-        ("text-fast", "`eightbit train text --preset fast`, the same", ("nats",)),
-        (
-            "translate-en-de",
-            "`eightbit train translate`, Multi30k, test_2016_flickr, beam 5, sacreBLEU",
-            ("bleu", "chrf"),
-        ),
-        (
-            "read-handwriting",
-            "`eightbit train read-handwriting --preset long`, lines of unseen writers",
-            ("cer",),
-        ),
-        (
-            "handwriting",
-            "`eightbit train handwriting --preset long`, lines of unseen writers",
-            ("nats_per_point",),
-        ),
-        (
-            "speech-ctc",
-            "`eightbit train speech-ctc --preset hour`, AN4's test part, beam with 4-gram",
-            ("wer",),
-        ),
-        (
-            "speech-hybrid-an4",
-            "`eightbit train speech-hybrid --preset an4`, the same, beside its GMM-HMM",
-            ("wer", "gmm_wer", "gain"),
-        ),
-        (
-            "caption-scenes",
-            "`eightbit train caption --preset scenes`, pairs of colour and shape never seen",
-            ("exact", "true"),
-        ),
-        (
-            "answer-relations",
-            "`eightbit train answer --preset relations`, Sort-of-CLEVR",
-            ("relational", "non_relational"),
-        ),
-        ("answer-easy-vqa", "`eightbit train answer`, easy-VQA", ("accuracy",)),
-        (
-            "glimpse-translated",
-            "`eightbit train glimpse --preset translated`, 60 x 60, 8,000 digits to learn from",
-            ("error",),
-        ),
-        (
-            "glimpse-cluttered",
-            "`eightbit train glimpse --preset cluttered`, the same among clutter",
-            ("error",),
-        ),
-        (
-            "detect-atari-scenes",
-            "`eightbit train detect --data atari-scenes`, objects of eight games",
-            ("map", "map50"),
-        ),
-    ):
+    for name, what, metrics in TASK_ROWS:
         record = _record(RESULTS, f"task-{name}")
         config = read_config(RESULTS / f"task-{name}.toml")
         run = config["run"]
