@@ -5,11 +5,18 @@ from __future__ import annotations
 from collections import defaultdict
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from eightbit.datasets.captions import CaptionedPicture
 from eightbit.errors import DataError, UsageError
-from eightbit.vision_tasks._telling.meteor import meteor_each
+from eightbit.tasks import TaskData
+from eightbit.vision_tasks._telling.meteor import meteor_each, wordnet_for_meteor
 from eightbit.vision_tasks._telling.wordnet import WordNet, wups
+from eightbit.vision_tasks._telling.words import Words
+from eightbit.vision_tasks.caption import TASK, CaptionOptions
+from eightbit.vision_tasks.caption.data import Split
+from eightbit.vision_tasks.caption.model import build_model
 
 # Name: (words, what is above). bat and pet have two ways up, and "bat" has two senses.
 TREE = {
@@ -143,3 +150,24 @@ def test_meteor_knows_synonyms(net: WordNet) -> None:
     found = meteor_each(["a club runs", "a car runs"], [["one bat runs"]] * 2, net)
     # Two of three words match in one piece: F is 2/3, less half of (1 piece / 2 words) cubed.
     assert found.tolist() == pytest.approx([2 / 3 * (1 - 0.5 * 0.5**3), 1 / 3 * 0.5])
+
+
+def test_captions_are_scored_with_meteor_where_a_wordnet_is_given(net: WordNet) -> None:
+    pytest.importorskip("nltk", reason="METEOR is NLTK's")
+    options = CaptionOptions(size=16, backbone_options='{"channels": [4, 4], "hidden": 8}')
+    words = Words.learn(["one bat runs", "a club runs"])
+    model = build_model(options, {"words": words.to_facts()})
+    black = np.zeros((16, 16, 3), np.uint8)
+    members = [CaptionedPicture(str(i), lambda: black, ("one bat runs",)) for i in range(3)]
+    for given in (net, None):
+        data = TaskData({"usual": "a club runs"}, 3, None, {"test": Split(members, None, given)})
+        values = TASK.measure(model, data, "test", "trivial").values
+        assert ("meteor" in values) == (given is not None)
+        if given is not None:
+            found = values["meteor"](np.arange(3))
+            assert found == pytest.approx(2 / 3 * (1 - 0.5 * 0.5**3))
+
+
+def test_a_folder_that_is_no_wordnet_is_told_before_training(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"holds no data\.noun"):
+        wordnet_for_meteor(str(tmp_path))

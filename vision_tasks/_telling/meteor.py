@@ -2,13 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from ...errors import UsageError
 from .wordnet import PARTS, WordNet
+
+
+def wordnet_for_meteor(folder: str) -> WordNet:
+    """The WordNet of a folder, once it is known that METEOR can be computed.
+
+    Raises:
+        UsageError: NLTK is not installed.
+        DataError: the folder is no WordNet.
+    """
+    _score()
+    return WordNet(folder)
+
+
+def _score() -> Callable[..., float]:
+    """NLTK's function."""
+    try:
+        from nltk.translate.meteor_score import meteor_score
+    except ImportError:
+        raise UsageError("METEOR needs NLTK: pip install nltk.") from None
+    found: Callable[..., float] = meteor_score
+    return found
 
 
 def meteor_each(
@@ -28,10 +49,7 @@ def meteor_each(
     Raises:
         UsageError: NLTK is not installed.
     """
-    try:
-        from nltk.translate.meteor_score import meteor_score
-    except ImportError:
-        raise UsageError("METEOR needs NLTK: pip install nltk.") from None
+    meteor_score = _score()
     synonyms = _Synonyms(net)
     return np.array(
         [

@@ -17,6 +17,8 @@ from ...datasets.captions import SCORED_SEED, CaptionedPicture, Captions, read_c
 from ...datasets.scenes import SceneSplit, scene, true_of
 from ...errors import DataError
 from ...tasks import TaskData
+from .._telling.meteor import wordnet_for_meteor
+from .._telling.wordnet import WordNet
 from .._telling.words import Words
 from .options import CaptionOptions
 from .use import padded
@@ -35,11 +37,13 @@ class Split:
         members: pictures with their sentences, made or decoded when they are asked for.
         true: (index, sentence) -> whether the sentence holds of the picture; None where nobody
             can tell.
+        net: where METEOR finds synonyms; None where it is not computed.
         memory: the last predictions on them, see `scores.predict`.
     """
 
     members: Sequence[CaptionedPicture]
     true: Truth | None = None
+    net: WordNet | None = None
     memory: dict[Any, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -76,8 +80,11 @@ def build_data(options: CaptionOptions, data: str, seed: int) -> TaskData:
         "usual": min(counts, key=lambda text: (-counts[text], text)),
         "size": options.size,
     }
+    # Read now: a folder that is none is told before training, not after.
+    net = wordnet_for_meteor(options.wordnet) if options.wordnet else None
     splits = {
-        name: Split(members, _truth_of(data, name, seed)) for name, members in read.splits.items()
+        name: Split(members, _truth_of(data, name, seed), net)
+        for name, members in read.splits.items()
     }
     return TaskData(facts, len(train), Batches(read, words, options, seed), splits)
 

@@ -57,6 +57,8 @@ class CaptionOptions:
     """factor on the ranking's loss beside that of the sentences"""
     margin: float = 0.2
     """by which a pair's similarity shall exceed that of others; Kiros: 0.2, Karpathy: 1"""
+    wordnet: str = field(default="", metadata={"metavar": "FOLDER"})
+    """WordNet's folder, for METEOR when the model is scored; without it METEOR is left out"""
     beam: int = 3
     """sentences that are followed at a time when the model is scored"""
 

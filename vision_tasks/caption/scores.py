@@ -17,6 +17,7 @@ from ...errors import DataError
 from ...tasks import Control, Metric, Outcome, Sample, TaskData, weights_checksum
 from ...tasks import Split as SplitName
 from .._telling.drawing import captioned, in_rows
+from .._telling.meteor import meteor_each
 from .._telling.ngram_scores import caption_scores
 from .data import Split
 from .drawing import attention_sheet
@@ -32,6 +33,7 @@ METRICS = (
     Metric("true", True, "share of sentences that hold of the picture, by the scenes' own parser"),
     Metric("rouge_l", True, "ROUGE-L of Lin 2004, F with beta 1.2, mean over pictures"),
     Metric("bleu_1", True, "as bleu_4, of single words"),
+    Metric("meteor", True, "NLTK's METEOR, where a WordNet folder is given"),
 )
 MOST_SCORED = 1_000  # pictures of a training split that are scored
 NEAREST_AMONG = 2_000  # training pictures that the nearest one is looked for among
@@ -81,6 +83,8 @@ def measure(model: nn.Module, data: TaskData, split: SplitName, control: Control
         "pictures_per_second": round(made.rate, 1),
         "examples": _shown(made.texts, told, part),
     }
+    if part.net is None:
+        details["left_out"] = "meteor: no WordNet folder is given (--wordnet)"
     if split == "test":
         details["nearest_picture"] = _nearest(network, data, part, told)
         if network.ranking is not None:
@@ -104,6 +108,9 @@ def _values(
         "rouge_l": ngrams.rouge_l,
         "bleu_1": lambda units: float(ngrams.bleu(units)[0]),
     }
+    if part.net is not None:
+        meteor = meteor_each(texts, told, part.net)
+        values["meteor"] = lambda units: float(meteor[units].mean())
     if part.true is not None:
         true = np.array([part.true(i, text) for i, text in enumerate(texts)])
         values["true"] = lambda units: float(true[units].mean())
