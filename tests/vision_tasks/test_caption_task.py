@@ -132,6 +132,19 @@ def test_seconds_of_scenes_beat_the_controls_on_pairs_never_seen(scenes):
     assert sample.picture.std() > 20 and len(attention) == 3
 
 
+@pytest.mark.long
+def test_a_minute_of_scenes_names_colours_of_pairs_never_seen():
+    options = replace(TASK.presets["scenes"].options, size=48)
+    scenes = build_data(options, "scenes", 0)
+    model = fit(options, scenes, steps=700, rate=3e-3, batch=64)
+    part = replace(scenes.splits["test"], members=scenes.splits["test"].members[:200], memory={})
+    data = replace(scenes, splits={"train": scenes.splits["train"], "test": part})
+    every = np.arange(200)
+    found = {c: TASK.measure(model, data, "test", c) for c in ("none", "trivial", "shuffled")}
+    cider = {c: one.values["cider"](every) for c, one in found.items()}
+    assert cider["none"] > 3 * cider["shuffled"] and cider["none"] > 3 * cider["trivial"]
+
+
 def test_seconds_of_photographs_say_more_than_the_usual_sentence():
     root = Path(os.environ.get("EIGHTBIT_DATA", ""))
     if not (root / "flickr8k_900").is_dir():
