@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ...datasets.orders import EpochOrder
 from ...datasets.questions import Asked, Question, read_questions
 from ...datasets.sort_of_clevr import NON_RELATIONAL, RELATIONAL
 from ...errors import DataError, UsageError
 from ...tasks import TaskData
+from .._telling.pictures import moved
 from .._telling.wordnet import WordNet
 from .._telling.words import PAD, Words
 from .model import NO_ANSWER
@@ -168,14 +169,14 @@ class Batches:
                 by_picture.setdefault(one.picture, []).append(pair)
         self._members = sorted(by_picture.items())
         self._varied = train.varied if options.vary else None
-        self._order = lru_cache(maxsize=4)(self._shuffled)
+        self._order = EpochOrder(len(self._members), seed, 3)
 
     def __len__(self) -> int:
         return len(self._members)
 
     def __call__(self, step: int, size: int) -> Mapping[str, Tensor]:
         rng = np.random.default_rng([self.seed, 4, step])
-        members = [self._members[i] for i in self._numbers(step * size + np.arange(size))]
+        members = [self._members[i] for i in self._order(step * size + np.arange(size))]
         rows = [self._row(i, some, rng) for i, some in members]
         chosen = [self._chosen(some, rng) for _, some in rows]
         many = max(len(some) for some in chosen)
@@ -186,7 +187,8 @@ class Batches:
         right = torch.from_numpy(answers)
         table = torch.full((size, many, questions.shape[1]), PAD, dtype=torch.int64)
         table[right != NO_ANSWER] = questions
-        pictures = self._moved(np.stack([picture for picture, _ in rows]), rng)
+        pictures = np.stack([picture for picture, _ in rows])
+        pictures = moved(pictures, self.options.flip, self.options.shift, rng)
         laid = np.ascontiguousarray(pictures.transpose(0, 3, 1, 2))
         return {"pictures": torch.from_numpy(laid), "questions": table, "answers": right}
 
@@ -210,30 +212,3 @@ class Batches:
         if len(some) <= most:
             return some
         return [some[i] for i in rng.permutation(len(some))[:most]]
-
-    def _numbers(self, places: np.ndarray) -> list[int]:
-        """Which members: epochs follow each other without a gap, each in an order of its own."""
-        epochs, inside = np.divmod(places, len(self))
-        found = np.empty(len(places), np.int64)
-        for epoch in np.unique(epochs):
-            here = epochs == epoch
-            found[here] = self._order(int(epoch))[inside[here]]
-        numbers: list[int] = found.tolist()
-        return numbers
-
-    def _shuffled(self, epoch: int) -> np.ndarray:
-        return np.random.default_rng([self.seed, 3, epoch]).permutation(len(self))
-
-    def _moved(self, pictures: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Pictures (B, S, S, 3) mirrored and moved as the options say."""
-        count, size = pictures.shape[:2]
-        if self.options.flip:
-            mirrored = rng.integers(0, 2, count).astype(bool)
-            pictures = np.where(mirrored[:, None, None, None], pictures[:, :, ::-1], pictures)
-        shift = self.options.shift
-        if not shift:
-            return pictures
-        wide = np.pad(pictures, ((0, 0), (shift, shift), (shift, shift), (0, 0)), "reflect")
-        corners = rng.integers(0, 2 * shift + 1, (2, count))
-        rows, columns = (one[:, None] + np.arange(size) for one in corners)
-        return wide[np.arange(count)[:, None, None], rows[:, :, None], columns[:, None]]

@@ -6,21 +6,19 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...backbones import BACKBONES, create_backbone
-from ...backbones.speedy import first_layer, is_whitening, whiten
+from ...backbones import create_backbone
 from ...errors import DataError, UsageError
 from ...tasks import Batch, Moment, TaskData
+from .._telling.pictures import require_cnn, whiten_fresh
 from .._telling.words import PAD, Words
 from .meetings import Full, ImgBow, LookingTwice, Read, RelationNetwork, Seen, VisLstm
 from .options import AnswerOptions
 
 NO_ANSWER = -1  # the right answer of a question that is padding, or whose answer is not learnt
-WHITENED_PICTURES = 2_000  # that a whitening layer is computed from
 
 
 class AnswerNetwork(nn.Module):
@@ -179,8 +177,7 @@ def build_model(options: AnswerOptions, facts: Mapping[str, Any]) -> AnswerNetwo
         DataError: the facts are damaged.
         UsageError: the backbone is unknown, no CNN, or does not fit; or the width does not fit.
     """
-    if BACKBONES[options.backbone].kind != "cnn":
-        raise UsageError(f"{options.backbone} takes no pictures; name a CNN, such as impala.")
+    require_cnn(options.backbone)
     if options.way == "attention" and options.width % 4:
         raise UsageError(f"width is {options.width}; attention needs a multiple of 4.")
     if not isinstance(facts.get("answers"), list):
@@ -189,17 +186,8 @@ def build_model(options: AnswerOptions, facts: Mapping[str, Any]) -> AnswerNetwo
 
 
 def begin(model: nn.Module, data: TaskData) -> None:
-    """Fits a fresh whitening layer to the training pictures; other trunks stay as they are.
-
-    A trunk is fresh as long as the biases of that layer are all zero.
-    """
-    trunk = as_network(model).backbone
-    layer = first_layer(trunk)
-    if layer is None or layer.bias is None or layer.bias.any() or not is_whitening(trunk):
-        return
-    train = data.splits["train"]
-    chosen = np.sort(np.random.default_rng(0).permutation(len(train))[:WHITENED_PICTURES])
-    whiten(trunk, train.pictures(chosen))
+    """See `whiten_fresh`."""
+    whiten_fresh(as_network(model).backbone, data.splits["train"])
 
 
 def loss(model: nn.Module, batch: Batch, moment: Moment) -> Mapping[str, Tensor]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any, cast
 
 import numpy as np
@@ -14,10 +14,12 @@ from torch import Tensor
 
 from ...datasets.atari_objects import ATARI_DATA
 from ...datasets.captions import SCORED_SEED, CaptionedPicture, Captions, read_captions
+from ...datasets.orders import EpochOrder
 from ...datasets.scenes import SceneSplit, scene, true_of
 from ...errors import DataError
 from ...tasks import TaskData
 from .._telling.meteor import wordnet_for_meteor
+from .._telling.pictures import moved
 from .._telling.wordnet import WordNet
 from .._telling.words import Words
 from .options import CaptionOptions
@@ -121,7 +123,7 @@ class Batches:
     def __init__(self, read: Captions, words: Words, options: CaptionOptions, seed: int):
         self.train, self.fresh = read.splits["train"], read.fresh
         self.words, self.options, self.seed = words, options, seed
-        self._order = lru_cache(maxsize=4)(self._shuffled)
+        self._order = EpochOrder(len(self.train), seed, 3)
 
     def __call__(self, step: int, size: int) -> Mapping[str, Tensor]:
         rng = np.random.default_rng([self.seed, 4, step])
@@ -129,40 +131,14 @@ class Batches:
         if self.fresh is not None:  # no picture twice
             members = [self.fresh(int(i)) for i in owners]
         else:
-            owners = self._numbers(owners)
+            owners = self._order(owners)
             members = [self.train[int(i)] for i in owners]
         told = [one.sentences[int(rng.integers(len(one.sentences)))] for one in members]
         ids = [self.words.encode(text)[: self.options.longest] for text in told]
         pictures = np.stack([one.picture for one in members])
-        pictures = self._moved(pictures, rng)
+        pictures = moved(pictures, self.options.flip, self.options.shift, rng)
         return {
             "pictures": torch.from_numpy(np.ascontiguousarray(pictures.transpose(0, 3, 1, 2))),
             "sentences": padded(ids),
             "owners": torch.from_numpy(owners),
         }
-
-    def _numbers(self, places: np.ndarray) -> np.ndarray:
-        """Which pictures: epochs follow each other without a gap, each in an order of its own."""
-        epochs, places = np.divmod(places, len(self.train))
-        found = np.empty(len(places), np.int64)
-        for epoch in np.unique(epochs):
-            here = epochs == epoch
-            found[here] = self._order(int(epoch))[places[here]]
-        return found
-
-    def _shuffled(self, epoch: int) -> np.ndarray:
-        return np.random.default_rng([self.seed, 3, epoch]).permutation(len(self.train))
-
-    def _moved(self, pictures: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Pictures (B, S, S, 3) mirrored and moved as the options say."""
-        count, size = pictures.shape[:2]
-        if self.options.flip:
-            mirrored = rng.integers(0, 2, count).astype(bool)
-            pictures = np.where(mirrored[:, None, None, None], pictures[:, :, ::-1], pictures)
-        shift = self.options.shift
-        if not shift:
-            return pictures
-        wide = np.pad(pictures, ((0, 0), (shift, shift), (shift, shift), (0, 0)), "reflect")
-        corners = rng.integers(0, 2 * shift + 1, (2, count))
-        rows, columns = (one[:, None] + np.arange(size) for one in corners)
-        return wide[np.arange(count)[:, None, None], rows[:, :, None], columns[:, None]]

@@ -5,25 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, cast
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...backbones import BACKBONES, create_backbone
+from ...backbones import create_backbone
 from ...backbones.attention import ProductAttention
 from ...backbones.layers import locked_dropout
-from ...backbones.speedy import first_layer, is_whitening, whiten
 from ...datasets.question_rules import COLOURS
-from ...errors import UsageError
 from ...tasks import Batch, Moment, TaskData
+from .._telling.pictures import require_cnn, whiten_fresh
 from .._telling.words import PAD, UNK, Words
 from .options import CaptionOptions
 from .ranking import Alignment, Embedding, Ranking, ranking_loss
 from .search import Tensors
 
 RARE = -5.0  # logit of a word in a cell before anything is learnt
-WHITENED_PICTURES = 2_000  # that a whitening layer is computed from
 
 
 class Detector(nn.Module):
@@ -280,23 +277,13 @@ def build_model(options: CaptionOptions, facts: Mapping[str, Any]) -> CaptionNet
     Raises:
         UsageError: the backbone is unknown, no CNN, or does not fit the pictures' size.
     """
-    if BACKBONES[options.backbone].kind != "cnn":
-        raise UsageError(f"{options.backbone} takes no pictures; name a CNN, such as impala.")
+    require_cnn(options.backbone)
     return CaptionNetwork(options, Words.from_facts(facts["words"]))
 
 
 def begin(model: nn.Module, data: TaskData) -> None:
-    """Fits a fresh whitening layer to the training pictures; other trunks stay as they are.
-
-    A trunk is fresh as long as the biases of that layer are all zero.
-    """
-    trunk = as_network(model).backbone
-    layer = first_layer(trunk)
-    if layer is None or layer.bias is None or layer.bias.any() or not is_whitening(trunk):
-        return
-    train = data.splits["train"]
-    chosen = np.sort(np.random.default_rng(0).permutation(len(train))[:WHITENED_PICTURES])
-    whiten(trunk, train.pictures(chosen))
+    """See `whiten_fresh`."""
+    whiten_fresh(as_network(model).backbone, data.splits["train"])
 
 
 def loss(model: nn.Module, batch: Batch, moment: Moment) -> Mapping[str, Tensor]:

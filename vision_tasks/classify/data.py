@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ...datasets.labelled import PictureSet, read_labelled
+from ...datasets.orders import EpochOrder
 from ...datasets.splits import held_out_by_class
 from ...tasks import Batch, TaskData
 from .augment import Example, augment, principal_colours
@@ -89,18 +89,12 @@ class Batches:
         self.colours = principal_colours(train.pictures) if options.pca_colour else None
         generator = np.random.default_rng([seed, 2])
         self.mirrored = generator.integers(0, 2, len(train.labels)).astype(bool)
-        self._order = lru_cache(maxsize=4)(self._shuffled)
-
-    def _shuffled(self, epoch: int) -> np.ndarray:
-        return np.random.default_rng([self.seed, 3, epoch]).permutation(len(self.train.labels))
+        self._order = EpochOrder(len(train.labels), seed, 3)
 
     def batch(self, step: int, size: int) -> Batch:
         """ "pictures" uint8 (B, 3, crop, crop); "targets" and "smoothed" float32 (B, classes)."""
-        epochs, places = np.divmod(step * size + np.arange(size), len(self.train.labels))
-        indices = np.empty(size, dtype=np.int64)
-        for epoch in np.unique(epochs):
-            here = epochs == epoch
-            indices[here] = self._order(int(epoch))[places[here]]
+        places = step * size + np.arange(size)
+        indices, epochs = self._order(places), places // len(self.train.labels)
         generator = np.random.default_rng([self.seed, 4, step])
         labels = self.train.labels[torch.from_numpy(indices)]
         chosen = Example(indices, labels, self._flipped(indices, epochs, generator))

@@ -6,7 +6,6 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...datasets.collections import Entry, read_collection
+from ...datasets.orders import EpochOrder
 from ...datasets.pictures import resize
 from ...errors import DataError, EightBitError, MemoryBudgetError
 from ...tasks import Batch, TaskData
@@ -151,10 +151,7 @@ class Batches:
 
     def __init__(self, pictures: Sequence[np.ndarray], options: ColorizeOptions, seed: int):
         self.pictures, self.options, self.seed = pictures, options, seed
-        self._order = lru_cache(maxsize=4)(self._shuffled)
-
-    def _shuffled(self, epoch: int) -> np.ndarray:
-        return np.random.default_rng([self.seed, 2, epoch]).permutation(len(self.pictures))
+        self._order = EpochOrder(len(pictures), seed, 2)
 
     def batch(self, step: int, size: int) -> Batch:
         """ "lightness" float32 (B, 1, S, S) in [0, 100], "ab" float32 (B, 2, S', S').
@@ -162,12 +159,11 @@ class Batches:
         S' is S divided by the stride: each colour is the mean over a square.
         """
         generator = np.random.default_rng([self.seed, 3, step])
-        places = step * size + np.arange(size)
+        chosen = self._order(step * size + np.arange(size))
         side = self.options.size
         rgb = np.empty((size, 3, side, side), np.uint8)
-        for row, place in enumerate(places.tolist()):
-            epoch, index = divmod(place, len(self.pictures))
-            rgb[row] = self._varied(self.pictures[self._order(epoch)[index]], generator)
+        for row, index in enumerate(chosen.tolist()):
+            rgb[row] = self._varied(self.pictures[index], generator)
         lab = rgb_to_lab(torch.from_numpy(rgb))
         return {
             "lightness": lab[:, :1].contiguous(),

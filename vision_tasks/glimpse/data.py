@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ...datasets.digits import DigitSplit, draw, read_digits
+from ...datasets.orders import EpochOrder
 from ...datasets.splits import held_out_by_class
 from ...errors import UsageError
 from ...tasks import Batch, TaskData
@@ -126,20 +126,13 @@ class Batches:
 
     def __init__(self, train: DigitSplit, options: GlimpseOptions, seed: int):
         self.train, self.options, self.seed = train, options, seed
-        self._order = lru_cache(maxsize=4)(self._shuffled)
+        self._order = EpochOrder(len(train.labels), seed, 3)
 
     def __call__(self, step: int, size: int) -> Batch:
         numbers = step * size + np.arange(size)
-        epochs, places = np.divmod(numbers, len(self.train.labels))
-        chosen = np.empty(size, np.int64)
-        for epoch in np.unique(epochs):
-            here = epochs == epoch
-            chosen[here] = self._order(int(epoch))[places[here]]
+        chosen = self._order(numbers)
         options = self.options
         pictures = draw(
             self.train, chosen, numbers, self.seed + 2, options.canvas(), options.distortion()
         )
         return {"pictures": pictures, "labels": self.train.labels[torch.from_numpy(chosen)]}
-
-    def _shuffled(self, epoch: int) -> np.ndarray:
-        return np.random.default_rng([self.seed, 3, epoch]).permutation(len(self.train.labels))
